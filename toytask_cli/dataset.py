@@ -1,0 +1,199 @@
+"""The grid of all examples as token tensors, its split into parts, and matched pairs.
+
+Tensors are laid out [task, pair, ...], where pair = a · 10^digits + b, so the twins `12+34` and
+`12C34` share an index. Sequences are cut to the longest real prompt and answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from toytask_cli.errors import unknown
+from toytask_cli.recipe import DataSpec
+from toytask_cli.rng import generator
+from toytask_cli.tasks import Task, find_tasks
+from toytask_cli.tokenizer import BOS, EOS, PAD, Tokenizer
+
+PARTS = ("train", "validation", "test")
+
+
+class Examples(NamedTuple):
+    """Some examples of the grid, one a row."""
+
+    prompts: Tensor  # [n, prompt length] token ids, int64 as all here
+    answers: Tensor  # [n, answer length] token ids, `B` first
+    tasks: Tensor  # [n] index into the grid's tasks
+    pairs: Tensor  # [n] a · 10^digits + b
+
+    def __len__(self) -> int:  # type: ignore[override]
+        return len(self.prompts)
+
+    def take(self, index: Tensor) -> "Examples":
+        """The examples at these rows, in this order."""
+        return Examples(*(tensor[index] for tensor in self))
+
+    def to(self, device: torch.device | str) -> "Examples":
+        """The same examples on a device."""
+        return Examples(*(tensor.to(device) for tensor in self))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """All examples of all tasks, and the part each one belongs to."""
+
+    spec: DataSpec
+    tasks: tuple[Task, ...]
+    tokenizer: Tokenizer
+    prompts: Tensor  # [task, pair, prompt length] int16
+    answers: Tensor  # [task, pair, answer length] int16
+    parts: Tensor  # [task, pair] uint8, index into PARTS
+
+    @property
+    def n_pairs(self) -> int:
+        """Number of operand pairs."""
+        return self.prompts.shape[1]
+
+    @property
+    def report_part(self) -> str:
+        """Where accuracy is reported: test, or validation in a split that has no test part."""
+        return "test" if (self.parts == PARTS.index("test")).any() else "validation"
+
+    def part(self, name: str) -> Examples:
+        """All examples of one part, task by task.
+
+        Raises:
+            UsageError: a part that does not exist.
+        """
+        if name not in PARTS:
+            raise unknown("part", name, PARTS)
+        tasks, pairs = torch.nonzero(self.parts == PARTS.index(name), as_tuple=True)
+        return self.examples(tasks, pairs)
+
+    def examples(self, tasks: Tensor, pairs: Tensor) -> Examples:
+        """The examples of these tasks at these pairs, [n] and [n]."""
+        prompts, answers = self.prompts[tasks, pairs].long(), self.answers[tasks, pairs].long()
+        return Examples(prompts, answers, tasks, pairs)
+
+    def matched(self, pairs: Tensor) -> list[Examples]:
+        """For each task, the examples at these pairs: row j of each is a twin of the others'."""
+        return [self.examples(torch.full_like(pairs, t), pairs) for t in range(len(self.tasks))]
+
+    def matched_pairs(self) -> tuple[Tensor, Tensor]:
+        """Pairs to choose neurons on, and other pairs to report on; no twin was trained on.
+
+        Validation and test pairs. Where the split has no test part, the pairs that are validation
+        for every task are halved, by a draw that depends on the split's seed alone.
+        """
+        choose = self._pairs_in("validation")
+        if self.report_part == "test":
+            return choose, self._pairs_in("test")
+        order = torch.randperm(len(choose), generator=generator(self.spec.split_seed, "halves"))
+        halves = choose[order].tensor_split(2)
+        return halves[0].sort().values, halves[1].sort().values
+
+    def _pairs_in(self, name: str) -> Tensor:
+        return torch.nonzero((self.parts == PARTS.index(name)).all(dim=0))[:, 0]
+
+    def operands(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
+        """The two operands of each pair, [n] and [n]."""
+        size = 10**self.spec.digits
+        return pairs // size, pairs % size
+
+    def resplit(self) -> Tensor:
+        """[task, pair] whether the answer's tokens are other than the numbers it is made of.
+
+        `B12C34E` is: its answer `B1234E` reads as `B 123 4 E` under maximal munch.
+        """
+        a, b = (operand.numpy() for operand in self.operands(torch.arange(self.n_pairs)))
+        rows = [self._plain_tokens(task.parts(a, b)) for task in self.tasks]
+        return torch.from_numpy(np.stack(rows) != self.answers.numpy()).any(dim=-1)
+
+    def _plain_tokens(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+        """[pair, answer length] one token for each number of the answer."""
+        tokens = np.full((self.n_pairs, self.answers.shape[-1]), PAD, np.int16)
+        tokens[:, 0] = BOS
+        for column, part in enumerate(parts, start=1):
+            tokens[:, column] = part + self.tokenizer.first_number
+        tokens[:, len(parts) + 1] = EOS
+        return tokens
+
+
+def build_grid(spec: DataSpec) -> Grid:
+    """Every example of the spec's tasks, tokenised, and the split. The same spec, the same grid."""
+    tasks = find_tasks(spec.tasks)
+    tokenizer = Tokenizer.for_tasks(tasks, spec.digits)
+    size = 10**spec.digits
+    a, b = np.divmod(np.arange(size * size), size)
+    names = np.array([str(number) for number in range(2 * size)])
+    prompts = [_join("B", names[a], task.symbol, names[b], "E") for task in tasks]
+    answers = [_join("B", *(names[part] for part in task.parts(a, b)), "E") for task in tasks]
+    return Grid(
+        spec=spec,
+        tasks=tasks,
+        tokenizer=tokenizer,
+        prompts=_tokens(tokenizer, prompts),
+        answers=_tokens(tokenizer, answers),
+        parts=_draw_parts(spec, len(tasks), size * size),
+    )
+
+
+def _join(*pieces: str | np.ndarray) -> np.ndarray:
+    """Pieces written side by side: [pair] strings."""
+    text = pieces[0]
+    for piece in pieces[1:]:
+        text = np.strings.add(text, piece)
+    return np.asarray(text)
+
+
+def _tokens(tokenizer: Tokenizer, texts: Sequence[np.ndarray]) -> Tensor:
+    """[task, pair, length] token ids, cut to the longest string's tokens."""
+    width = max(text.dtype.itemsize for text in texts) // 4
+    ids = np.stack([tokenizer.encode_all(text, width) for text in texts])
+    return torch.from_numpy(ids[..., : int((ids != PAD).sum(axis=-1).max())].copy())
+
+
+def _draw_parts(spec: DataSpec, n_tasks: int, n_pairs: int) -> Tensor:
+    """[task, pair] the part of every example: a random order, cut at the fractions."""
+    n = n_pairs if spec.split == "pair" else n_tasks * n_pairs
+    n_train = round(n * spec.train_fraction)
+    n_validation = min(round(n * spec.validation_fraction), n - n_train)
+    order = torch.randperm(n, generator=generator(spec.split_seed, "split"))
+    parts = torch.full((n,), PARTS.index("test"), dtype=torch.uint8)
+    parts[order[:n_train]] = PARTS.index("train")
+    parts[order[n_train : n_train + n_validation]] = PARTS.index("validation")
+    if spec.split == "pair":
+        return parts.expand(n_tasks, n_pairs).contiguous()
+    return parts.view(n_tasks, n_pairs)
+
+
+class StringDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
+    """Examples as a PyTorch `Dataset` of (prompt, answer) token rows, for use in a `DataLoader`.
+
+    Args:
+        examples: what to hold.
+        length: pad every row to this many tokens.
+    """
+
+    def __init__(self, examples: Examples, length: int):
+        self.prompts = pad_to(examples.prompts, length)
+        self.answers = pad_to(examples.answers, length)
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.prompts[index], self.answers[index]
+
+
+def pad_to(tokens: Tensor, length: int) -> Tensor:
+    """[n, length] the same rows, filled up with pads."""
+    return torch.nn.functional.pad(tokens, (0, length - tokens.shape[1]), value=PAD)
+
+
+def padded_length(digits: int) -> int:
+    """Length of the longest prompt string and one pad: 8 for two digits."""
+    return 2 * digits + 4

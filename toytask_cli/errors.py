@@ -1,0 +1,24 @@
+"""What can be a user's mistake: one line that says what is wrong and what to do next."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class ToytaskError(Exception):
+    """Something that a person can mend. Shown as one red line; the exit code is 1."""
+
+    exit_code = 1
+
+
+class UsageError(ToytaskError):
+    """A value that no run could accept. The exit code is 2."""
+
+    exit_code = 2
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """`unknown("task", "cncat", ["sum", "concat"])` says so and suggests `concat`."""
+    known = list(known)
+    close = get_close_matches(name, known, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return UsageError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(known)}")

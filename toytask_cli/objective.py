@@ -1,0 +1,81 @@
+"""The loss and its terms, as sums that add up over batches.
+
+    loss = CE(logits, answer) + α·MSE(x̂, x) + λ·L1 + β·overlap
+
+All means run over answer positions that are not padding. With m_ti the mean activation of neuron
+i over task t's positions, overlap = Σ_i (Σ_t m_ti − max_t m_ti): what a neuron fires for tasks
+other than its main one. L1 = mean over positions of Σ_i f_i.
+"""
+
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from toytask_cli.model import Output
+from toytask_cli.recipe import Recipe
+from toytask_cli.tokenizer import PAD
+
+
+class Sums(NamedTuple):
+    """Sums over answer positions; those of two batches add up."""
+
+    ce: Tensor  # [] cross-entropy, nats
+    mse: Tensor  # [] squared reconstruction error, averaged over dimensions
+    acts: Tensor  # [task, d_sae] activations
+    positions: Tensor  # [task] number of positions
+
+    def __add__(self, other: "Sums") -> "Sums":  # type: ignore[override]
+        return Sums(*(a + b for a, b in zip(self, other, strict=True)))
+
+
+class Terms(NamedTuple):
+    """The loss and its four terms, unweighted."""
+
+    loss: Tensor
+    ce: Tensor
+    mse: Tensor
+    l1: Tensor
+    overlap: Tensor
+
+
+def measure(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> Sums:
+    """What the loss needs of one batch.
+
+    Args:
+        output: a forward pass over the answers without their last token, [n, length, ...].
+        answers: [n, length + 1] token ids.
+        tasks: [n] index of each example's task.
+        n_tasks: number of tasks.
+    """
+    targets = answers[:, 1:]
+    real = (targets != PAD).float()
+    of_task = F.one_hot(tasks, n_tasks).float().T
+    errors = (output.recon - output.resid).float().square().mean(dim=-1)
+    return Sums(
+        ce=F.cross_entropy(
+            output.logits.float().flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="sum"
+        ),
+        mse=(errors * real).sum(),
+        acts=of_task @ (output.acts.float() * real.unsqueeze(-1)).sum(dim=1),
+        positions=of_task @ real.sum(dim=-1),
+    )
+
+
+def combine(sums: Sums, recipe: Recipe, beta: float | Tensor) -> Terms:
+    """The loss over all positions that the sums were taken over, with this β."""
+    n = sums.positions.sum()
+    ce, mse, l1 = sums.ce / n, sums.mse / n, sums.acts.sum() / n
+    means = sums.acts / sums.positions.clamp(min=1).unsqueeze(-1)
+    overlap = (means.sum(dim=0) - means.amax(dim=0)).sum()
+    loss = ce + recipe.alpha * mse + recipe.lambda_ * l1 + beta * overlap
+    return Terms(loss, ce, mse, l1, overlap)
+
+
+def exact_match(logits: Tensor, answers: Tensor) -> Tensor:
+    """[n] whether every token of the answer is the likeliest one, given the true ones before it.
+
+    That is the same as writing the answer greedily from `B` on: the first wrong token fails both.
+    """
+    targets = answers[:, 1:]
+    return ((logits.argmax(dim=-1) == targets) | (targets == PAD)).all(dim=-1)

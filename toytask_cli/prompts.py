@@ -1,0 +1,63 @@
+"""What a person types as a prompt: `47+23`, `47C23`, `47 c 23`, `B47+23E`."""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from toytask_cli.errors import ToytaskError
+from toytask_cli.tasks import Task
+
+
+class PromptError(ToytaskError):
+    """Text that is no prompt; the message says which part of it, and what would be valid."""
+
+
+class Prompt(NamedTuple):
+    """A task on two operands."""
+
+    task: Task
+    a: int
+    b: int
+
+    @property
+    def text(self) -> str:
+        """As the model reads it: `B47+23E`."""
+        return self.task.prompt(self.a, self.b)
+
+    @property
+    def truth(self) -> str:
+        """The true answer as the model should write it: `B70E`."""
+        return self.task.answer(self.a, self.b)
+
+
+def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
+    """Reads a prompt, with or without `B` and `E`, blanks and capitals.
+
+    Raises:
+        PromptError: naming the character or number that is wrong and what would be valid.
+    """
+    typed = "".join(text.split()).upper()
+    by_symbol = {task.symbol: task for task in tasks}
+    for letter in typed:
+        if not (letter in "0123456789BE" or letter in by_symbol):
+            raise PromptError(
+                f"{letter!r} in {text.strip()!r} is not in the vocabulary: "
+                f"use digits and one of {' '.join(by_symbol)}"
+            )
+    symbols = re.escape("".join(by_symbol))
+    match = re.fullmatch(rf"B?([0-9]+)([{symbols}])([0-9]+)E?", typed)
+    if not match:
+        first = next(iter(by_symbol))
+        raise PromptError(
+            f"{text.strip()!r} is no prompt: it takes a number, one of {' '.join(by_symbol)}, "
+            f"and a number, such as 4{first}7"
+        )
+    a, b = (_operand(number, digits) for number in match.group(1, 3))
+    return Prompt(by_symbol[match[2]], a, b)
+
+
+def _operand(number: str, digits: int) -> int:
+    value = int(number[-5000:])
+    if value >= 10**digits or len(number) > 4000:
+        raise PromptError(f"{number[:20]} is out of range: operands go from 0 to {10**digits - 1}")
+    return value

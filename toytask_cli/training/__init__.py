@@ -1,0 +1,1 @@
+"""Training: phases and rates, one step, and the run over epochs."""
