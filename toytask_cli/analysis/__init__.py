@@ -1,0 +1,1 @@
+"""Measurements: a model and examples go in, a frozen report comes out."""

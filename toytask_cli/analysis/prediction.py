@@ -1,0 +1,81 @@
+"""What a model says: by teacher forcing for measuring, by greedy decoding as it would speak."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from toytask_cli.dataset import Examples
+from toytask_cli.model import Output, Transformer
+from toytask_cli.objective import exact_match
+from toytask_cli.tokenizer import BOS, EOS, PAD
+
+BATCH = 1024
+
+
+class Scores(NamedTuple):
+    """How well each example's answer is predicted."""
+
+    right: Tensor  # [n] bool, exact match
+    loss: Tensor  # [n] mean cross-entropy over the answer's tokens, nats
+
+
+def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
+    """[n] each example's mean cross-entropy over its answer tokens, in nats.
+
+    Args:
+        logits: [n, length, vocabulary].
+        answers: [n, length + 1] token ids, `B` first.
+    """
+    targets = answers[:, 1:]
+    losses = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="none"
+    ).view_as(targets)
+    return losses.sum(dim=1) / (targets != PAD).sum(dim=1)
+
+
+@torch.no_grad()
+def outputs(
+    model: Transformer, examples: Examples, batch_size: int = BATCH
+) -> Iterator[tuple[Examples, Output]]:
+    """Teacher-forced forward passes in float32, batch by batch, on the model's device."""
+    device = model.readout.weight.device
+    for start in range(0, len(examples), batch_size):
+        batch = Examples(*(t[start : start + batch_size] for t in examples)).to(device)
+        yield batch, model(batch.prompts, batch.answers[:, :-1])
+
+
+def score(model: Transformer, examples: Examples) -> Scores:
+    """Exact match and loss of every example, on the CPU."""
+    scores = [
+        Scores(exact_match(out.logits, batch.answers), answer_loss(out.logits, batch.answers))
+        for batch, out in outputs(model, examples)
+    ]
+    return Scores(*(torch.cat(column).cpu() for column in zip(*scores, strict=True)))
+
+
+@torch.no_grad()
+def decode_greedily(model: Transformer, prompts: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Writes answers from `B` on, each time the likeliest token, until `E`.
+
+    Args:
+        prompts: [n, prompt length] token ids.
+        length: tokens to write at most.
+
+    Returns:
+        [n, length] the tokens, pads after `E`, and [n, length] their probabilities.
+    """
+    prompts = prompts.to(model.readout.weight.device)
+    answers = torch.full_like(prompts[:, :1], BOS)
+    written, probabilities = [], []
+    over = torch.zeros_like(prompts[:, 0], dtype=torch.bool)
+    for _ in range(length):
+        chances = model(prompts, answers).logits[:, -1].softmax(dim=-1)
+        chance, token = chances.max(dim=-1)
+        written.append(token.masked_fill(over, PAD))
+        probabilities.append(chance)
+        over = over | (token == EOS)
+        answers = torch.cat([answers, token[:, None]], dim=1)
+    return torch.stack(written, dim=1).cpu(), torch.stack(probabilities, dim=1).cpu()
