@@ -29,7 +29,7 @@ class Examples(NamedTuple):
     tasks: Tensor  # [n] index into the grid's tasks
     pairs: Tensor  # [n] a · 10^digits + b
 
-    def __len__(self) -> int:  # type: ignore[override]
+    def __len__(self) -> int:
         return len(self.prompts)
 
     def take(self, index: Tensor) -> "Examples":

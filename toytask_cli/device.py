@@ -19,12 +19,13 @@ def find_device(name: str) -> torch.device:
         raise unknown("device", name, DEVICES)
     if name == "cpu":
         return torch.device("cpu")
-    present = {"cuda": torch.cuda.is_available, "mps": torch.backends.mps.is_available}
+    if name in ("auto", "cuda") and torch.cuda.is_available():
+        return torch.device("cuda")
+    if name in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
     if name == "auto":
-        return torch.device(next((d for d, there in present.items() if there()), "cpu"))
-    if not present[name]():
-        raise ToytaskError(f"this machine has no {name} device: use --device cpu")
-    return torch.device(name)
+        return torch.device("cpu")
+    raise ToytaskError(f"this machine has no {name} device: use --device cpu")
 
 
 def find_precision(name: str, device: torch.device) -> torch.dtype:

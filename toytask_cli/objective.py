@@ -54,7 +54,10 @@ def measure(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> Sum
     errors = (output.recon - output.resid).float().square().mean(dim=-1)
     return Sums(
         ce=F.cross_entropy(
-            output.logits.float().flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="sum"
+            output.logits.float().flatten(0, 1),
+            targets.flatten(),
+            ignore_index=PAD,
+            reduction="sum",
         ),
         mse=(errors * real).sum(),
         acts=of_task @ (output.acts.float() * real.unsqueeze(-1)).sum(dim=1),

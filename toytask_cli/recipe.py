@@ -123,7 +123,10 @@ class Recipe(DataSpec):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         _require(self.validate_every >= 1, "validate_every", self.validate_every, "1 or more")
         _require(
-            self.d_model % self.n_heads == 0, "n_heads", self.n_heads, f"a divisor of {self.d_model}"
+            self.d_model % self.n_heads == 0,
+            "n_heads",
+            self.n_heads,
+            f"a divisor of {self.d_model}",
         )
         _require(self.lr > 0, "lr", self.lr, "more than 0")
         for name in (
@@ -131,9 +134,7 @@ class Recipe(DataSpec):
             "warmup_steps", "separate_epochs", "seed",
         ):  # fmt: skip
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _require(
-            0 <= self.learnt_accuracy <= 1, "learnt_accuracy", self.learnt_accuracy, "0 to 1"
-        )
+        _require(0 <= self.learnt_accuracy <= 1, "learnt_accuracy", self.learnt_accuracy, "0 to 1")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -174,9 +175,7 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     return Recipe(**values)
 
 
-def checked_values(
-    kind: type[DataSpec], values: Mapping[str, Any], source: str
-) -> dict[str, Any]:
+def checked_values(kind: type[DataSpec], values: Mapping[str, Any], source: str) -> dict[str, Any]:
     """JSON values under their field names, each of its field's type.
 
     Raises:

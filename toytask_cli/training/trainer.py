@@ -45,6 +45,8 @@ class Progress:
 class Trainer:
     """Trains a model by the recipe and keeps the best weights.
 
+    `finished` holds the state at the last finished epoch, what a checkpoint should save.
+
     The best weights are those of the lowest validation loss *of the phase*, its β included, within
     the last phase that was reached. In the second phase cross-entropy alone would prefer the first
     epochs, before the tasks have come apart; the whole loss prefers the end.
@@ -57,17 +59,17 @@ class Trainer:
     """
 
     def __init__(self, recipe: Recipe, grid: Grid, model: Transformer, precision: torch.dtype):
-        device = next(model.parameters()).device
+        self.device = next(model.parameters()).device
         self.recipe = recipe
         self.tasks = [task.name for task in grid.tasks]
-        self.train = grid.part("train").to(device)
-        self.validation = grid.part("validation").to(device)
+        self.train = grid.part("train").to(self.device)
+        self.validation = grid.part("validation").to(self.device)
         self.engine = Engine(recipe, model, len(self.tasks), precision)
         self.draw = generator(recipe.seed, "batches")
         self.progress = Progress(0, Phase(LEARN, 0), None, None)
         self.best: dict[str, Tensor] = {}
         self.steps_per_epoch = -(-len(self.train) // recipe.batch_size)
-        self._finished = (self.progress, self.state())
+        self.finished = (self.progress, self.state())
 
     @property
     def is_over(self) -> bool:
@@ -91,7 +93,7 @@ class Trainer:
             started = time.perf_counter()
             sums = self._train_epoch(stop, on_step)
             if sums is None:
-                self.load_state(*self._finished)
+                self.load_state(*self.finished)
                 return
             yield self._finish_epoch(sums, started)
 
@@ -99,10 +101,10 @@ class Trainer:
         self, stop: Callable[[], bool], on_step: Callable[[int], None]
     ) -> Tensor | None:
         """[5] the terms summed over the epoch's steps, or None if told to stop."""
-        order = torch.randperm(len(self.train), generator=self.draw).to(self.train.tasks.device)
+        order = torch.randperm(len(self.train), generator=self.draw).to(self.device)
         shuffled = self.train.take(order)
         beta = self.progress.phase.beta(self.recipe)
-        sums = torch.zeros(len(Terms._fields), device=order.device)
+        sums = torch.zeros(len(Terms._fields), device=self.device)
         for step in range(self.steps_per_epoch):
             rows = slice(step * self.recipe.batch_size, (step + 1) * self.recipe.batch_size)
             batch = Examples(*(tensor[rows] for tensor in shuffled))
@@ -139,7 +141,7 @@ class Trainer:
             best=best,
         )
         self._enter_phase(validation.accuracy if validation else [])
-        self._finished = (self.progress, self.state())
+        self.finished = (self.progress, self.state())
         return record
 
     def _keep_if_best(self, loss: float) -> bool:
@@ -181,4 +183,4 @@ class Trainer:
             for name, tensor in state.items()
             if name.startswith("best.")
         }
-        self._finished = (progress, state)
+        self.finished = (progress, state)

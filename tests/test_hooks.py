@@ -1,0 +1,136 @@
+"""Hooks record and remove what they say, and are gone afterwards."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from toytask_cli.dataset import Grid, build_grid
+from toytask_cli.errors import UsageError
+from toytask_cli.hooks import BLOCKS, recording, removing
+from toytask_cli.model import Output, Transformer, new_model
+from toytask_cli.recipe import resolve
+
+RECIPE = resolve("default", {"digits": 1, "d_model": 16, "n_heads": 2, "d_ff": 32, "d_sae": 24})
+GRID: Grid = build_grid(RECIPE)
+EXAMPLES = GRID.part("validation")
+DEAD = 5
+
+
+@pytest.fixture(scope="module")
+def model() -> Transformer:
+    """A fresh model one of whose neurons never fires."""
+    made = new_model(RECIPE, len(GRID.tokenizer))
+    with torch.no_grad():
+        made.sae.encoder.bias[DEAD] = -1000.0
+        made.sae.decoder.bias.normal_(generator=torch.Generator().manual_seed(0))
+    return made
+
+
+@torch.no_grad()
+def forward(model: Transformer) -> Output:
+    return model(EXAMPLES.prompts, EXAMPLES.answers[:, :-1])
+
+
+def hooks_of(model: Transformer) -> int:
+    return sum(len(module._forward_hooks) for module in model.modules())
+
+
+def test_every_block_is_recorded_as_the_forward_pass_gives_it(model: Transformer) -> None:
+    with recording(model) as record:
+        out = forward(model)
+    assert list(record) == list(BLOCKS)
+    assert record["encoder"].shape == (*EXAMPLES.prompts.shape, RECIPE.d_model)
+    expected = {"decoder": out.resid, "sae-pre": out.pre_acts, "sae": out.acts, "recon": out.recon}
+    for name, tensor in expected.items():
+        assert torch.equal(record[name], tensor), name
+
+
+@pytest.mark.parametrize("manager", [recording, lambda m: removing(m, [0, 1])])
+def test_no_hook_is_left_after_an_exception(model: Transformer, manager: object) -> None:
+    before = forward(model).logits
+    with pytest.raises(RuntimeError, match="inside"), manager(model):  # type: ignore[operator]
+        assert hooks_of(model) > 0
+        raise RuntimeError("inside")
+    assert hooks_of(model) == 0
+    assert torch.equal(forward(model).logits, before)
+
+
+def test_no_hook_is_left_when_the_forward_pass_itself_fails(model: Transformer) -> None:
+    with pytest.raises(IndexError), recording(model), removing(model, [0]):
+        model(EXAMPLES.prompts + 10_000, EXAMPLES.answers)
+    assert hooks_of(model) == 0
+
+
+@pytest.mark.parametrize("neuron", range(0, 24, 6))
+def test_removing_a_neuron_moves_x_by_exactly_its_activation_times_its_column(
+    model: Transformer, neuron: int
+) -> None:
+    plain = forward(model)
+    with removing(model, [neuron]):
+        moved = forward(model).resid - plain.resid
+    column = model.sae.decoder.weight[:, neuron].detach()
+    torch.testing.assert_close(moved, -plain.acts[..., [neuron]] * column, atol=1e-6, rtol=0)
+
+
+def test_a_dead_neuron_moves_nothing(model: Transformer) -> None:
+    plain = forward(model)
+    assert not plain.acts[..., DEAD].any()
+    with removing(model, [DEAD]):
+        assert torch.equal(forward(model).logits, plain.logits)
+
+
+def test_removing_no_neuron_changes_nothing(model: Transformer) -> None:
+    plain = forward(model).logits
+    with removing(model, []):
+        assert torch.equal(forward(model).logits, plain)
+
+
+@settings(max_examples=20, deadline=None)
+@given(order=st.permutations(range(24)), n=st.integers(0, 24), error=st.sampled_from(["keep", "drop"]))
+def test_the_order_of_the_neurons_does_not_matter(
+    model: Transformer, order: list[int], n: int, error: str
+) -> None:
+    with removing(model, order[:n], error):
+        one_way = forward(model).logits
+    with removing(model, order[:n][::-1] + order[:n], error):
+        other_way = forward(model).logits
+    assert torch.equal(one_way, other_way)
+
+
+def test_dropping_the_error_reads_the_logits_from_the_reconstruction(model: Transformer) -> None:
+    plain = forward(model)
+    with removing(model, [], "drop"):
+        torch.testing.assert_close(forward(model).logits, model.readout(plain.recon).detach())
+
+
+def test_removing_all_neurons_with_the_error_dropped_leaves_the_bias(model: Transformer) -> None:
+    with removing(model, range(24), "drop"):
+        left = forward(model).resid
+    bias = model.sae.decoder.bias.detach()
+    torch.testing.assert_close(left, bias.expand_as(left), atol=1e-5, rtol=0)
+
+
+def test_a_replacement_takes_the_place_of_the_activation(model: Transformer) -> None:
+    plain = forward(model)
+    values = torch.linspace(0, 1, 24)
+    with removing(model, [3, 7], replacement=values):
+        moved = forward(model).resid - plain.resid
+    columns: Tensor = model.sae.decoder.weight[:, [3, 7]].detach()
+    expected = (values[[3, 7]] - plain.acts[..., [3, 7]]) @ columns.T
+    torch.testing.assert_close(moved, expected, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("neuron", [-1, 24, 1000])
+def test_a_neuron_out_of_range_is_refused_by_name(model: Transformer, neuron: int) -> None:
+    with pytest.raises(UsageError, match=f"no neuron {neuron}: .* 0 to 23"), removing(model, [neuron]):
+        pass
+    assert hooks_of(model) == 0
+
+
+def test_an_unknown_error_treatment_is_refused_with_a_suggestion(model: Transformer) -> None:
+    with pytest.raises(UsageError, match="did you mean 'keep'"), removing(model, [0], "kep"):
+        pass
+
+

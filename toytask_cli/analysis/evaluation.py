@@ -1,0 +1,186 @@
+"""Accuracy on a part of the data: exact match, how wrong answers are wrong, and where."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from toytask_cli.analysis.mistakes import MISTAKES, answer_texts, count_mistakes
+from toytask_cli.analysis.prediction import Scores, decode_greedily, score
+from toytask_cli.analysis.statistics import wilson
+from toytask_cli.dataset import Examples, Grid
+from toytask_cli.model import Transformer
+from toytask_cli.rng import generator
+
+GREEDY_SAMPLE = 1000
+
+DEFINITIONS = {
+    "accuracy": "share of answers that match exactly, by teacher forcing, 0 to 1",
+    "n": "number of examples",
+    "ci95": "Wilson 95 % interval of the accuracy",
+    "ce_loss": "mean over examples of the mean cross-entropy of the answer's tokens, nats, "
+    "lower is better",
+    "slices.carry": "operand pairs of which some column of digits adds up to ten or more",
+    "slices.resplit": "answers whose tokens are other than the numbers written, by maximal munch",
+    "mistakes": "wrong answers by kind, as written greedily; the first kind that fits counts: "
+    + "; ".join(f"{kind}: {meaning}" for kind, meaning in MISTAKES.items()),
+    "greedy": "on a random sample, whether greedy decoding is right exactly where teacher "
+    "forcing is; agree = n is expected",
+}
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Exact match on some examples."""
+
+    accuracy: float  # 0 to 1
+    n: int
+    ci95: tuple[float, float]  # Wilson
+
+    @classmethod
+    def of(cls, right: Tensor) -> "Accuracy | None":
+        """From [n] booleans; None where there is no example."""
+        n, hits = len(right), int(right.sum())
+        return cls(hits / n, n, wilson(hits, n)) if n else None
+
+
+@dataclass(frozen=True)
+class TaskScore(Accuracy):
+    """Exact match and loss of one task."""
+
+    ce_loss: float  # nats, mean over examples of the mean over the answer's tokens
+
+
+@dataclass(frozen=True)
+class WrongAnswer:
+    """One example that the model gets wrong, without `B` and `E`."""
+
+    task: str
+    prompt: str
+    truth: str
+    said: str
+
+
+@dataclass(frozen=True)
+class GreedyCheck:
+    """Whether greedy decoding is right where teacher forcing is."""
+
+    n: int
+    agree: int
+
+
+@dataclass(frozen=True)
+class TaskReport(TaskScore):
+    """One task's score, taken apart."""
+
+    slices: dict[str, Accuracy | None]
+    mistakes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The report of `toytask eval`."""
+
+    split: str
+    accuracy: float
+    n: int
+    ci95: tuple[float, float]
+    tasks: dict[str, TaskReport]
+    greedy: GreedyCheck
+    wrong: list[WrongAnswer]
+    definitions: dict[str, str]
+
+
+def task_scores(grid: Grid, examples: Examples, scores: Scores) -> dict[str, TaskScore]:
+    """Each task's accuracy and loss; a task without examples is left out."""
+    found = {}
+    for index, task in enumerate(grid.tasks):
+        mine = examples.tasks == index
+        if accuracy := Accuracy.of(scores.right[mine]):
+            ce_loss = float(scores.loss[mine].mean())
+            found[task.name] = TaskScore(accuracy.accuracy, accuracy.n, accuracy.ci95, ce_loss)
+    return found
+
+
+def evaluate(
+    model: Transformer, grid: Grid, split: str, limit: int | None, seed: int
+) -> tuple[Evaluation, Tensor]:
+    """Measures the model on one part of the data, or on a random sample of it.
+
+    Args:
+        split: the part's name.
+        limit: number of examples to draw, or None for all.
+        seed: of the draws.
+
+    Returns:
+        The report, and [task, pair] whether the answer is right: 1, 0, or −1 where not measured.
+    """
+    examples = grid.part(split)
+    if limit is not None and limit < len(examples):
+        draw = torch.randperm(len(examples), generator=generator(seed, "limit"))
+        examples = examples.take(draw[:limit].sort().values)
+    scores = score(model, examples)
+    correctness = torch.full(grid.parts.shape, -1, dtype=torch.int8)
+    correctness[examples.tasks, examples.pairs] = scores.right.to(torch.int8)
+    tasks, wrong = {}, []
+    for name, scored in task_scores(grid, examples, scores).items():
+        index = [task.name for task in grid.tasks].index(name)
+        mine = examples.tasks == index
+        pairs, right = examples.pairs[mine], scores.right[mine]
+        mistakes, said = count_mistakes(model, grid, index, pairs[~right])
+        wrong += _wrong_answers(grid, index, pairs[~right], said)
+        tasks[name] = TaskReport(
+            **vars(scored), slices=_slices(grid, index, pairs, right), mistakes=mistakes
+        )
+    overall = Accuracy.of(scores.right)
+    assert overall is not None
+    report = Evaluation(
+        split=split,
+        **vars(overall),
+        tasks=tasks,
+        greedy=_check_greedy(model, grid, examples, scores, seed),
+        wrong=wrong,
+        definitions=DEFINITIONS,
+    )
+    return report, correctness
+
+
+def _wrong_answers(grid: Grid, task: int, pairs: Tensor, said: list[str]) -> list[WrongAnswer]:
+    row = grid.tasks[task]
+    operands = zip(*(operand.tolist() for operand in grid.operands(pairs)), strict=True)
+    return [
+        WrongAnswer(row.name, row.prompt(a, b)[1:-1], row.answer(a, b)[1:-1], text)
+        for (a, b), text in zip(operands, said, strict=True)
+    ]
+
+
+def _slices(grid: Grid, task: int, pairs: Tensor, right: Tensor) -> dict[str, Accuracy | None]:
+    """Accuracy with and without carry, and with and without re-split."""
+    carry, resplit = has_carry(*grid.operands(pairs)), grid.resplit()[task, pairs]
+    return {
+        "carry": Accuracy.of(right[carry]),
+        "no_carry": Accuracy.of(right[~carry]),
+        "resplit": Accuracy.of(right[resplit]),
+        "no_resplit": Accuracy.of(right[~resplit]),
+    }
+
+
+def has_carry(a: Tensor, b: Tensor) -> Tensor:
+    """[n] whether some column of digits adds up to ten or more, carries from the right included."""
+    carry = torch.zeros_like(a, dtype=torch.bool)
+    unit = 10
+    while unit <= 10 * int(torch.cat([a, b]).max().clamp(min=1)):
+        carry |= a % unit + b % unit >= unit
+        unit *= 10
+    return carry
+
+
+def _check_greedy(
+    model: Transformer, grid: Grid, examples: Examples, scores: Scores, seed: int
+) -> GreedyCheck:
+    draw = torch.randperm(len(examples), generator=generator(seed, "greedy"))[:GREEDY_SAMPLE]
+    sample = examples.take(draw)
+    said, _ = decode_greedily(model, sample.prompts, grid.answers.shape[-1] - 1)
+    written, truths = answer_texts(grid, said), answer_texts(grid, sample.answers)
+    right = torch.tensor([text == truth for text, truth in zip(written, truths, strict=True)])
+    return GreedyCheck(len(sample), int((right == scores.right[draw]).sum()))

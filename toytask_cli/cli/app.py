@@ -1,0 +1,50 @@
+"""The command `toytask`: its subcommands, and how errors are shown."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from toytask_cli import __version__
+from toytask_cli.cli.console import say_error
+from toytask_cli.cli.data import data
+from toytask_cli.cli.eval import eval_
+from toytask_cli.cli.train import train
+from toytask_cli.errors import ToytaskError
+
+app = typer.Typer(
+    pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
+)
+app.command("data")(data)
+app.command("train")(train)
+app.command("eval")(eval_)
+
+debug = False
+
+
+@app.callback(invoke_without_command=True)
+def toytask(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
+    debug_: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error.")
+    ] = False,
+) -> None:
+    """Train a toy transformer on two tasks, look inside it, and cut one task out."""
+    global debug
+    debug = debug_
+    if version:
+        print(f"toytask {__version__}")
+    elif context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def main() -> None:
+    """Runs the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted."""
+    try:
+        sys.exit(app(standalone_mode=False))
+    except (ToytaskError, typer.TyperException) as error:
+        if debug:
+            raise
+        say_error(error.format_message() if isinstance(error, typer.TyperException) else str(error))
+        sys.exit(error.exit_code)

@@ -1,0 +1,63 @@
+"""Results go to stdout, progress and messages to stderr; JSON is never wrapped."""
+
+import json
+import sys
+from collections.abc import Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+
+@cache
+def out() -> "Console":
+    """Where results go."""
+    from rich.console import Console
+
+    return Console(highlight=False)
+
+
+@cache
+def err() -> "Console":
+    """Where progress and messages go."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+def say_error(message: str) -> None:
+    """One red line, whatever the width of the terminal."""
+    err().print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+
+
+def say_next(command: str) -> None:
+    """The command that comes next."""
+    err().print(f"next: [bold]{command}[/]", soft_wrap=True)
+
+
+def print_json(report: Mapping[str, Any]) -> None:
+    """The report alone on stdout."""
+    sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
+
+
+def plain_table(*columns: str, title: str | None = None) -> "Table":
+    """A table without a frame, its first column to the left and the others to the right."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left")
+    return table
+
+
+def percent(share: float) -> str:
+    """0.9966 → 99.66 %."""
+    return f"{100 * share:.2f} %"
+
+
+def interval(ci95: tuple[float, float] | list[float]) -> str:
+    """A 95 % interval of a share, in percent."""
+    return f"{100 * ci95[0]:.2f} to {100 * ci95[1]:.2f}"

@@ -1,0 +1,129 @@
+"""`toytask eval`: accuracy on unseen examples, and how the wrong answers are wrong."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toytask_cli.cli.console import err, interval, out, percent, plain_table, print_json, say_next
+from toytask_cli.cli.options import (
+    DeviceOption,
+    FiguresOption,
+    JsonOption,
+    RunArgument,
+    SeedOption,
+)
+from toytask_cli.errors import ToytaskError, unknown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from toytask_cli.dataset import Grid
+    from toytask_cli.runs.run import Run
+
+WRONG_SHOWN = 12
+
+
+def eval_(
+    run: RunArgument = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="validation or test. Default: test where the run has such a part."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Measure a random sample of this many examples.")
+    ] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    figures: FiguresOption = True,
+    json: JsonOption = False,
+) -> None:
+    """Measure accuracy on examples that were not trained on.
+
+    Example: toytask eval runs/01 --limit 1000
+    """
+    from toytask_cli.analysis.evaluation import evaluate
+    from toytask_cli.device import find_device
+    from toytask_cli.runs.run import Run
+
+    opened = Run.open(run)
+    place = find_device(device)
+    grid = opened.grid()
+    model = opened.model(grid, place)
+    split = _check_split(split, grid, opened)
+    evaluation, correctness = evaluate(model, grid, split, limit, seed)
+    name = "eval" if split == grid.report_part else f"eval-{split}"
+    report = opened.write_report(name, asdict(evaluation))
+    if figures:
+        _draw(opened, grid, name, correctness)
+    if json:
+        print_json(report)
+        return
+    _print_report(report)
+    err().print(f"wrote {opened.path}/reports/{name}.json", soft_wrap=True)
+    say_next(f"toytask sparsity {opened.path}")
+
+
+def _check_split(split: str | None, grid: "Grid", run: "Run") -> str:
+    if split is None:
+        return grid.report_part
+    if split not in ("validation", "test"):
+        raise unknown("split", split, ("validation", "test"))
+    if split == "test" and grid.report_part != "test":
+        raise ToytaskError(f"{run.path} was split without a test part: use --split validation")
+    return split
+
+
+def _draw(run: "Run", grid: "Grid", name: str, correctness: "Tensor") -> None:
+    from toytask_cli.figures.evaluation import draw_correctness
+    from toytask_cli.figures.style import png
+
+    by_task = {t.name: row.numpy() for t, row in zip(grid.tasks, correctness, strict=True)}
+    run.write_figure(f"{name}-correctness", png(draw_correctness(by_task)))
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    table = plain_table("task", "accuracy", "95 % interval", "wrong", "n", "CE loss (nats)")
+    for name, task in report["tasks"].items():
+        table.add_row(
+            name, percent(task["accuracy"]), interval(task["ci95"]),
+            f"{sum(task['mistakes'].values()):,}", f"{task['n']:,}", f"{task['ce_loss']:.4f}",
+        )  # fmt: skip
+    table.add_section()
+    table.add_row(
+        "all", percent(report["accuracy"]), interval(report["ci95"]),
+        f"{len(report['wrong']):,}", f"{report['n']:,}", "",
+    )  # fmt: skip
+    out().print(f"exact match on the {report['split']} part of {report['run']}")
+    out().print(table)
+    _print_slices(report)
+    _print_mistakes(report)
+    greedy = report["greedy"]
+    out().print(
+        f"greedy decoding agrees with teacher forcing on {greedy['agree']:,} of {greedy['n']:,}"
+    )
+
+
+def _print_slices(report: dict[str, Any]) -> None:
+    table = plain_table("accuracy", "carry", "no carry", "re-split", "not re-split")
+    for name, task in report["tasks"].items():
+        cells = (
+            f"{percent(cut['accuracy'])} of {cut['n']:,}" if cut else "-"
+            for cut in task["slices"].values()
+        )
+        table.add_row(name, *cells)
+    out().print(table)
+
+
+def _print_mistakes(report: dict[str, Any]) -> None:
+    if not report["wrong"]:
+        return
+    kinds = next(iter(report["tasks"].values()))["mistakes"]
+    table = plain_table("wrong answers", *(kind.replace("_", " ") for kind in kinds))
+    for name, task in report["tasks"].items():
+        table.add_row(name, *(str(count) for count in task["mistakes"].values()))
+    out().print(table)
+    shown = plain_table("prompt", "answer", "prediction")
+    for wrong in report["wrong"][:: max(1, len(report["wrong"]) // WRONG_SHOWN)][:WRONG_SHOWN]:
+        shown.add_row(wrong["prompt"], wrong["truth"], wrong["said"] or "(nothing)")
+    out().print(shown)

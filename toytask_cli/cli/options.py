@@ -1,0 +1,66 @@
+"""Options and arguments that several commands share, each written once."""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from toytask_cli.recipe import DataSpec, key_of
+
+RunArgument = Annotated[
+    Path | None,
+    typer.Argument(metavar="[RUN]", help="Run directory. Default: the newest under runs/."),
+]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the report alone, as JSON.")]
+FiguresOption = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")]
+SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every random draw.")]
+
+
+def split_names(text: str) -> tuple[str, ...]:
+    """`sum, concat` → ("sum", "concat")."""
+    return tuple(name.strip() for name in text.split(","))
+
+
+def with_fields_of(kind: type[DataSpec]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Gives a command one option for each field of a configuration.
+
+    The command receives those that were given, by field name, as its argument `given`. A field's
+    help is written in the configuration, so a new field is a new option and nothing else.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def wrapped(**values: Any) -> None:
+            found = {f.name: values.pop(f.name) for f in fields(kind)}
+            command(given={k: v for k, v in found.items() if v is not None}, **values)
+
+        signature = inspect.signature(command)
+        own = [p for name, p in signature.parameters.items() if name != "given"]
+        options = [_option(f.name, f.type, f.default, f.metadata["help"]) for f in fields(kind)]
+        wrapped.__signature__ = signature.replace(parameters=own + options)  # type: ignore[attr-defined]
+        return wrapped
+
+    return decorate
+
+
+def _option(name: str, kind: Any, default: Any, help: str) -> inspect.Parameter:
+    """The option of one field; None where it is not given, so that presets and files can decide."""
+    names = kind == tuple[str, ...]
+    shown = ",".join(default) if names else default
+    hint = "" if name == "split_seed" else f" [dim]\\[default: {shown}][/]"
+    option = typer.Option(
+        f"--{key_of(name).replace('_', '-')}",
+        help=help + hint,
+        show_default=False,
+        metavar="NAMES" if names else None,
+        parser=split_names if names else None,
+        rich_help_panel="Recipe",
+    )
+    annotation: Any = Annotated[Any if names else kind | None, option]
+    keyword = inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(name, keyword, default=None, annotation=annotation)

@@ -1,0 +1,142 @@
+"""`toytask train`: learns the tasks and separates them, into a new run directory."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toytask_cli.cli.console import err, interval, out, percent, plain_table, print_json, say_next
+from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, with_fields_of
+from toytask_cli.errors import UsageError
+from toytask_cli.recipe import Recipe, checked_values, key_of, resolve
+
+if TYPE_CHECKING:
+    from toytask_cli.runs.session import Session
+
+
+@with_fields_of(Recipe)
+def train(
+    preset: Annotated[str, typer.Option(help="Recipe to start from: default or article.")] = (
+        "default"
+    ),
+    recipe: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.json", help="Recipe fields that win over the preset."),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Data written by `toytask data --out DIR`.")
+    ] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="New run directory. Default: the next under runs/."
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Go on with an interrupted run; takes --epochs."),
+    ] = None,
+    device: DeviceOption = "auto",
+    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    figures: FiguresOption = True,
+    json: JsonOption = False,
+    *,
+    given: dict[str, Any],
+) -> None:
+    """Train a model and its sparse autoencoder, and measure them on unseen examples.
+
+    What is given here wins over --recipe, and that over --preset.
+
+    Example: toytask train --device cuda --seed 1
+    """
+    from toytask_cli.cli.interrupt import stop_on_interrupt
+    from toytask_cli.cli.train_display import TrainDisplay, wants_live
+    from toytask_cli.device import find_device, find_precision
+    from toytask_cli.runs.run import Run
+    from toytask_cli.runs.session import Session
+
+    place = find_device(device)
+    if resume is not None:
+        _refuse_beside_resume(given, recipe, data, out_dir)
+        session = Session.resume(Run.open(resume), given.get("epochs"), place)
+    else:
+        full = _resolve(preset, recipe, data, given)
+        session = Session.start(full, place, find_precision(precision, place), out_dir)
+    config = session.run.config
+    err().print(
+        f"{session.run.path}: {', '.join(config.recipe.tasks)}, seed {config.recipe.seed}, "
+        f"{config.device}, {config.precision}, {config.threads} threads",
+        soft_wrap=True,
+    )
+    with (
+        TrainDisplay(session.trainer, live=wants_live()) as display,
+        stop_on_interrupt(lambda text: err().print(text)) as stop,
+    ):
+        report = session.follow(stop, display.step, display.epoch)
+    if figures and report["epochs"]:
+        _draw(session)
+    if json:
+        print_json(report)
+    elif report["epochs"]:
+        _print_summary(session, report)
+    if report["status"] == "interrupted":
+        err().print(f"interrupted after epoch {report['epochs']}; the best weights are kept")
+        say_next(f"toytask train --resume {session.run.path}")
+        raise typer.Exit(130)
+    say_next(f"toytask eval {session.run.path}")
+
+
+def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[str, Any]) -> Recipe:
+    """Command line beats data beats recipe file beats preset."""
+    layers = []
+    if recipe is not None:
+        from toytask_cli.runs.files import read_object
+
+        layers.append(checked_values(Recipe, read_object(recipe, "name a JSON file"), str(recipe)))
+    if data is not None:
+        from toytask_cli.runs.datafile import read_spec
+
+        spec = vars(read_spec(data))
+        for name in given.keys() & spec.keys():
+            if given[name] != spec[name]:
+                raise UsageError(f"--{key_of(name)} is settled by {data}: leave it out, or --data")
+        layers.append(spec)
+    return resolve(preset, *layers, given)
+
+
+def _refuse_beside_resume(
+    given: dict[str, Any], recipe: Path | None, data: Path | None, out_dir: Path | None
+) -> None:
+    others = {"recipe": recipe, "data": data, "out": out_dir}
+    named = [*(given.keys() - {"epochs"}), *(name for name, value in others.items() if value)]
+    if named:
+        option = key_of(min(named)).replace("_", "-")
+        raise UsageError(f"--resume takes the run's own recipe: leave out --{option}")
+
+
+def _draw(session: "Session") -> None:
+    from toytask_cli.figures.style import png
+    from toytask_cli.figures.training import draw_accuracy, draw_losses
+
+    metrics = session.run.read_metrics()
+    session.run.write_figure("losses", png(draw_losses(metrics)))
+    session.run.write_figure("accuracy", png(draw_accuracy(metrics)))
+
+
+def _print_summary(session: "Session", report: dict[str, Any]) -> None:
+    split = report["split"]
+    table = plain_table("task", f"{split} accuracy", "95 % interval", "n", "CE loss (nats)")
+    for name, task in report["tasks"].items():
+        table.add_row(
+            name, percent(task["accuracy"]), interval(task["ci95"]), f"{task['n']:,}",
+            f"{task['ce_loss']:.4f}",
+        )  # fmt: skip
+    out().print(table)
+    best = report["validation"]
+    out().print(
+        f"{report['epochs']} epochs in {report['seconds']:.0f} s; best weights from epoch "
+        f"{report['best_epoch']}: validation loss {best['loss']:.4f}, CE {best['ce']:.4f}, "
+        f"l0 {best['l0']:.1f}, dead neurons {best['dead_neurons']} of "
+        f"{session.run.config.recipe.d_sae}",
+        soft_wrap=True,
+    )

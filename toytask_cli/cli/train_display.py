@@ -1,0 +1,122 @@
+"""What `toytask train` shows while it runs: live in a terminal, else a line every few epochs."""
+
+import math
+import sys
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from toytask_cli.cli.console import err, plain_table
+from toytask_cli.training.schedule import LEARN
+from toytask_cli.training.trainer import EpochRecord, Trainer
+
+LINES = 30  # about this many plain lines a run
+SPARKS = "▁▂▃▄▅▆▇█"
+SPARK_WIDTH = 60
+
+
+class TrainDisplay:
+    """Follows a trainer; a context manager. What it shows goes to stderr."""
+
+    def __init__(self, trainer: Trainer, live: bool):
+        self.trainer = trainer
+        self.validation_losses: list[float] = []
+        self.records: list[EpochRecord] = []
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("epochs"),
+            TimeRemainingColumn(),
+            console=err(),
+        )
+        self.bar = self.progress.add_task(LEARN, total=self._total())
+        self.progress.update(self.bar, completed=trainer.progress.epoch)
+        self.live = Live(get_renderable=self._render, console=err()) if live else None
+
+    def __enter__(self) -> "TrainDisplay":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.stop()
+
+    def step(self, step: int) -> None:
+        """A step of the epoch under way is done."""
+        done = self.trainer.progress.epoch + step / self.trainer.steps_per_epoch
+        self.progress.update(self.bar, completed=math.floor(done * 100) / 100)
+
+    def epoch(self, record: EpochRecord) -> None:
+        """An epoch is done."""
+        self.records = [*self.records[-1:], record]
+        if record.validation:
+            self.validation_losses.append(record.validation["loss"])
+        phase = self.trainer.progress.phase.name
+        self.progress.update(
+            self.bar, completed=record.epoch, total=self._total(), description=phase
+        )
+        every = max(1, self.trainer.recipe.epochs // LINES)
+        turns = len(self.records) > 1 and record.phase != self.records[0].phase
+        if not self.live and (record.epoch % every == 0 or turns or self.trainer.is_over):
+            err().print(_line(record), soft_wrap=True, markup=False)
+
+    def _total(self) -> int:
+        """The epoch at which the run ends at the latest, as far as is known now."""
+        last = self.trainer.progress.phase.last_epoch(self.trainer.recipe)
+        return last if self.trainer.progress.phase.name != LEARN else self.trainer.recipe.epochs
+
+    def _render(self) -> RenderableType:
+        if not self.records:
+            return self.progress
+        return Group(self.progress, _table(self.records[-1]), self._sparkline())
+
+    def _sparkline(self) -> str:
+        return f"[dim]validation loss[/] {sparkline(self.validation_losses[-SPARK_WIDTH:])}"
+
+
+def wants_live() -> bool:
+    """Whether there is a person to see things move."""
+    return err().is_terminal and sys.stdout.isatty()
+
+
+def sparkline(values: list[float]) -> str:
+    """Values on a log scale, one block each."""
+    logs = [math.log(max(value, 1e-12)) for value in values]
+    low, span = min(logs, default=0.0), (max(logs, default=0.0) - min(logs, default=0.0)) or 1.0
+    return "".join(SPARKS[round((value - low) / span * (len(SPARKS) - 1))] for value in logs)
+
+
+def _table(record: EpochRecord) -> Table:
+    table = plain_table("", "loss", "CE", "MSE", "L1", "overlap")
+    parts: dict[str, dict[str, Any] | None] = {
+        "train": record.train,
+        "validation": record.validation,
+    }
+    for part, terms in parts.items():
+        if terms:
+            names = ("loss", "ce", "mse", "l1", "overlap")
+            table.add_row(part, *(f"{terms[name]:.4g}" for name in names))
+    if record.validation:
+        accuracy = record.validation["accuracy"].items()
+        table.caption = "   ".join(
+            [f"{task} [bold]{100 * share:.1f} %[/]" for task, share in accuracy]
+            + [f"l0 {record.validation['l0']:.1f}", f"dead {record.validation['dead_neurons']}"]
+        )
+        table.caption_justify = "left"
+    return table
+
+
+def _line(record: EpochRecord) -> str:
+    text = f"epoch {record.epoch} {record.phase}: loss {record.train['loss']:.4f}"
+    if record.validation is None:
+        return text
+    accuracy = (f"{t} {100 * share:.1f} %" for t, share in record.validation["accuracy"].items())
+    return (
+        f"{text}, validation {record.validation['loss']:.4f}, {', '.join(accuracy)}, "
+        f"l0 {record.validation['l0']:.1f}, dead {record.validation['dead_neurons']}"
+    )

@@ -1,0 +1,280 @@
+"""One run directory: made once, then read strictly.
+
+runs/01/
+  config.json              recipe, device, precision, versions; enough to rebuild everything
+  model.safetensors        the best weights
+  checkpoint.safetensors   the state at the last finished epoch, for --resume
+  metrics.jsonl            one line an epoch
+  reports/                 what the commands measured
+  ablations/               sets of neurons, bound to the weights by their sha256
+  figures/
+"""
+
+import json
+import platform
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy
+import torch
+from torch import Tensor
+
+from toytask_cli import __version__
+from toytask_cli.dataset import Grid, build_grid
+from toytask_cli.errors import ToytaskError, UsageError, unknown
+from toytask_cli.model import Transformer, empty_model
+from toytask_cli.recipe import Recipe
+from toytask_cli.runs import files
+
+RUNS = Path("runs")
+REFERENCE = RUNS / "reference"
+TRAIN_FIRST = "train a model with `toytask train`"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What a run was made from; `config.json`."""
+
+    recipe: Recipe
+    device: str
+    precision: str
+    threads: int
+    versions: dict[str, str]
+
+    @classmethod
+    def here(cls, recipe: Recipe, device: torch.device, precision: torch.dtype) -> "Config":
+        """The configuration of a run on this machine."""
+        versions = {
+            "toytask": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+        }
+        name = str(precision).removeprefix("torch.")
+        return cls(recipe, str(device), name, torch.get_num_threads(), versions)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], source: str) -> "Config":
+        """Strict: every key and no other.
+
+        Raises:
+            ToytaskError: a key that is unknown or missing, or a value of the wrong kind.
+        """
+        kinds = {"recipe": dict, "device": str, "precision": str, "threads": int, "versions": dict}
+        for key in values:
+            if key not in kinds:
+                raise ToytaskError(f"{source}: {unknown('key', key, kinds)}")
+        for key, kind in kinds.items():
+            if key not in values:
+                raise ToytaskError(f"{source}: missing key {key!r}")
+            if not isinstance(values[key], kind):
+                raise ToytaskError(f"{source}: {key} is no {kind.__name__}")
+        try:
+            recipe = Recipe.from_json(values["recipe"], source)
+        except UsageError as error:
+            raise ToytaskError(f"{source}: {error}") from error
+        return cls(**{**values, "recipe": recipe})
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `from_json` reads."""
+        return {**asdict(self), "recipe": self.recipe.to_json()}
+
+
+class Run:
+    """A run directory that exists.
+
+    Args:
+        path: the directory.
+        config: what its `config.json` says.
+    """
+
+    def __init__(self, path: Path, config: Config):
+        self.path = path
+        self.config = config
+
+    @classmethod
+    def create(cls, config: Config, out: Path | None = None) -> "Run":
+        """A new directory: the next free number under `runs/`, or `out`.
+
+        Raises:
+            ToytaskError: `out` is there and not empty, or the disk does not take it.
+        """
+        try:
+            path = _claim_number(RUNS) if out is None else _claim(out)
+            for folder in ("reports", "ablations", "figures"):
+                (path / folder).mkdir()
+        except OSError as error:
+            raise ToytaskError(f"cannot make {error.filename}: {error.strerror}") from error
+        run = cls(path, config)
+        run.write_config(config)
+        run.metrics_file.touch()
+        return run
+
+    @classmethod
+    def open(cls, path: Path | None) -> "Run":
+        """An existing run; None takes the newest under `runs/`, else `runs/reference`.
+
+        Raises:
+            ToytaskError: there is none, or its configuration cannot be read.
+        """
+        path = _newest() if path is None else path
+        if not path.is_dir():
+            raise ToytaskError(f"there is no run at {path}: {_hint()}")
+        config = files.read_json(path / "config.json", f"{path} is no run; {_hint()}")
+        return cls(path, Config.from_json(config, str(path / "config.json")))
+
+    @property
+    def config_file(self) -> Path:
+        """The configuration."""
+        return self.path / "config.json"
+
+    @property
+    def model_file(self) -> Path:
+        """The best weights."""
+        return self.path / "model.safetensors"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        """The state for resuming."""
+        return self.path / "checkpoint.safetensors"
+
+    @property
+    def metrics_file(self) -> Path:
+        """One line for each epoch."""
+        return self.path / "metrics.jsonl"
+
+    def write_figure(self, name: str, png: bytes) -> None:
+        """Writes `figures/<name>.png`."""
+        (self.path / "figures").mkdir(exist_ok=True)
+        files.write_bytes(self.path / "figures" / f"{name}.png", png)
+
+    def write_config(self, config: Config) -> None:
+        """Makes this the run's configuration."""
+        self.config = config
+        files.write_json(self.config_file, config.to_json())
+
+    def grid(self) -> Grid:
+        """The run's examples and split, built anew."""
+        return build_grid(self.config.recipe)
+
+    def model(self, grid: Grid, device: torch.device) -> Transformer:
+        """The trained model, in float32.
+
+        Raises:
+            ToytaskError: training has not finished, or the file is cut or foreign.
+        """
+        model = empty_model(self.config.recipe, len(grid.tokenizer))
+        mend = (
+            f"train again with `toytask train`, or go on with `toytask train --resume {self.path}`"
+        )
+        if not self.model_file.exists():
+            raise ToytaskError(f"{self.path} has no model.safetensors yet: {mend}")
+        tensors = files.read_tensors(self.model_file, mend)
+        expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
+        found = {name: tensor.shape for name, tensor in tensors.items()}
+        if expected != found:
+            odd = min(n for n in expected | found if expected.get(n) != found.get(n))
+            raise ToytaskError(
+                f"{self.model_file} does not fit {self.config_file} (tensor {odd}): {mend}"
+            )
+        model.load_state_dict(tensors)
+        return model.to(device).eval()
+
+    def weights_sha256(self) -> str:
+        """What binds reports and ablations to the weights they were made from."""
+        return files.file_sha256(self.model_file)
+
+    def write_report(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes `reports/<name>.json`, bound to the run and its weights; gives what was written."""
+        return self._write_bound(self.path / "reports" / f"{name}.json", report)
+
+    def read_report(self, name: str) -> dict[str, Any]:
+        """Reads a report, refusing one that was made from other weights.
+
+        Raises:
+            ToytaskError: it is missing, cut, foreign, or made from other weights.
+        """
+        mend = f"make it with `toytask {name} {self.path}`"
+        return self._read_bound(self.path / "reports" / f"{name}.json", mend)
+
+    def _write_bound(self, path: Path, report: Mapping[str, Any]) -> dict[str, Any]:
+        bound = {"run": str(self.path), "weights_sha256": self.weights_sha256(), **report}
+        path.parent.mkdir(exist_ok=True)
+        files.write_json(path, bound)
+        return {"schema_version": files.SCHEMA_VERSION, **bound}
+
+    def _read_bound(self, path: Path, mend: str) -> dict[str, Any]:
+        report = files.read_json(path, mend)
+        if report.get("weights_sha256") != self.weights_sha256():
+            raise ToytaskError(f"{path} was made from other weights than {self.model_file}: {mend}")
+        return report
+
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Writes `reports/<name>.safetensors`, bound to the weights."""
+        metadata = {"weights_sha256": self.weights_sha256()}
+        files.write_tensors(self.path / "reports" / f"{name}.safetensors", tensors, metadata)
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """The finished epochs, in order.
+
+        Raises:
+            ToytaskError: the file is missing or a line of it is cut.
+        """
+        mend = "train again with `toytask train`"
+        try:
+            return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
+        except (OSError, ValueError) as error:
+            raise ToytaskError(f"{self.metrics_file} is missing or cut: {mend}") from error
+
+    def append_metrics(self, record: Mapping[str, Any]) -> None:
+        """Adds one epoch."""
+        with self.metrics_file.open("a") as file:
+            file.write(files.to_json(record, indent=None) + "\n")
+
+    def rewrite_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
+        """Replaces all epochs, as when a run goes on from an earlier one."""
+        lines = (files.to_json(record, indent=None) + "\n" for record in records)
+        files.write_bytes(self.metrics_file, "".join(lines).encode())
+
+
+def _claim_number(root: Path) -> Path:
+    """The next free number: mkdir either makes it for us alone or fails."""
+    root.mkdir(parents=True, exist_ok=True)
+    number = max([0, *(int(p.name) for p in root.iterdir() if p.name.isdecimal())])
+    while True:
+        number += 1
+        path = root / f"{number:02d}"
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            continue
+
+
+def _claim(out: Path) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    if any(out.iterdir()):
+        raise ToytaskError(f"{out} is not empty: name a new directory with --out")
+    return out
+
+
+def _newest() -> Path:
+    """The run with the highest number, else the reference run.
+
+    Raises:
+        ToytaskError: there is neither.
+    """
+    numbered = [p for p in RUNS.glob("*") if p.name.isdecimal() and p.is_dir()]
+    if numbered:
+        return max(numbered, key=lambda p: int(p.name))
+    if REFERENCE.is_dir():
+        return REFERENCE
+    raise ToytaskError(f"there is no run under {RUNS}/ yet: {TRAIN_FIRST}")
+
+
+def _hint() -> str:
+    """The runs that are there, or how to get one."""
+    there = sorted(str(p.parent) for p in RUNS.glob("*/config.json"))
+    return f"there are {', '.join(there[-5:])}" if there else TRAIN_FIRST

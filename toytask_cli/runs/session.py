@@ -1,0 +1,150 @@
+"""A training run on disk: metrics, checkpoints, weights and the report, kept as it goes."""
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from toytask_cli.analysis.evaluation import task_scores
+from toytask_cli.analysis.prediction import score
+from toytask_cli.dataset import Grid, build_grid
+from toytask_cli.errors import ToytaskError, UsageError
+from toytask_cli.model import empty_model, new_model
+from toytask_cli.recipe import Recipe
+from toytask_cli.runs import files
+from toytask_cli.runs.run import Config, Run
+from toytask_cli.training.schedule import LEARN, SEPARATE, Phase
+from toytask_cli.training.trainer import EpochRecord, Progress, Trainer
+
+SECONDS_BETWEEN_CHECKPOINTS = 30
+
+DEFINITIONS = {
+    "epochs": "finished epochs, both phases together",
+    "separate_from": "epochs done when the second phase began; null if it never did",
+    "best_epoch": "epoch of the lowest validation loss within the last phase reached",
+    "seconds": "wall time of training and validation, checkpoints and reports excluded",
+    "loss": "the whole objective with the phase's beta, lower is better",
+    "ce": "mean cross-entropy over answer positions that are not padding, nats, lower is better",
+    "mse": "mean squared error of the SAE's reconstruction, lower is better",
+    "l1": "mean over positions of the summed activations",
+    "overlap": "what neurons fire for tasks other than their main one, 0 is complete separation",
+    "l0": "neurons that fire at a position, on average",
+    "dead_neurons": "neurons that fire at no position of the part",
+    "accuracy": "share of answers that match exactly, 0 to 1",
+    "ci95": "Wilson 95 % interval of the accuracy",
+    "ce_loss": "mean over examples of the mean cross-entropy of the answer's tokens, nats",
+    "n": "number of examples",
+}
+
+
+class Session:
+    """One sitting of training: a run directory, its examples, and a trainer at some epoch."""
+
+    def __init__(self, run: Run, grid: Grid, trainer: Trainer):
+        self.run = run
+        self.grid = grid
+        self.trainer = trainer
+
+    @classmethod
+    def start(
+        cls, recipe: Recipe, device: torch.device, precision: torch.dtype, out: Path | None
+    ) -> "Session":
+        """A fresh model in a new run directory.
+
+        Raises:
+            ToytaskError: the directory cannot be made.
+        """
+        grid = build_grid(recipe)
+        model = new_model(recipe, len(grid.tokenizer)).to(device)
+        trainer = Trainer(recipe, grid, model, precision)
+        session = cls(Run.create(Config.here(recipe, device, precision), out), grid, trainer)
+        session.save_checkpoint()
+        return session
+
+    @classmethod
+    def resume(cls, run: Run, epochs: int | None, device: torch.device) -> "Session":
+        """The run at its last checkpoint, with a new limit of epochs if one is given.
+
+        Raises:
+            ToytaskError: the checkpoint is missing, cut or foreign.
+            UsageError: a new limit after the second phase began, whose rate the old one decided.
+        """
+        mend = "train anew with `toytask train`"
+        metadata = files.read_metadata(run.checkpoint_file, mend)
+        state = files.read_tensors(run.checkpoint_file, mend)
+        progress = _read_progress(metadata.get("progress", ""), run)
+        recipe = run.config.recipe
+        if epochs is not None and epochs != recipe.epochs:
+            if progress.phase.name == SEPARATE:
+                raise UsageError(f"{run.path} has begun to separate: its epochs are settled")
+            recipe = replace(recipe, epochs=epochs)
+            run.write_config(replace(run.config, recipe=recipe))
+        grid = run.grid()
+        model = empty_model(recipe, len(grid.tokenizer)).to(device)
+        precision = getattr(torch, run.config.precision)
+        trainer = Trainer(recipe, grid, model, precision)
+        try:
+            trainer.load_state(progress, state)
+        except (KeyError, RuntimeError) as error:
+            raise ToytaskError(f"{run.checkpoint_file} does not fit {run.config_file}") from error
+        run.rewrite_metrics(r for r in run.read_metrics() if r["epoch"] <= progress.epoch)
+        return cls(run, grid, trainer)
+
+    def follow(
+        self,
+        stop: Callable[[], bool] = lambda: False,
+        on_step: Callable[[int], None] = lambda step: None,
+        on_epoch: Callable[[EpochRecord], None] = lambda record: None,
+    ) -> dict[str, Any]:
+        """Trains to the end, or until `stop`; writes weights and report, and gives the report."""
+        saved = time.monotonic()
+        for record in self.trainer.run(stop, on_step):
+            self.run.append_metrics(asdict(record))
+            on_epoch(record)
+            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                self.save_checkpoint()
+                saved = time.monotonic()
+        self.save_checkpoint()
+        if not self.trainer.best:
+            return {"status": "interrupted", "epochs": 0}
+        files.write_tensors(self.run.model_file, self.trainer.best)
+        return self.run.write_report("train", self._report())
+
+    def save_checkpoint(self) -> None:
+        """Writes the state at the last finished epoch."""
+        progress, state = self.trainer.finished
+        metadata = {"progress": json.dumps(asdict(progress))}
+        files.write_tensors(self.run.checkpoint_file, state, metadata)
+
+    def _report(self) -> dict[str, Any]:
+        progress, metrics = self.trainer.progress, self.run.read_metrics()
+        separate_from = None if progress.phase.name == LEARN else progress.phase.start
+        best = next(record for record in metrics if record["epoch"] == progress.best_epoch)
+        model = self.run.model(self.grid, self.trainer.device)
+        examples = self.grid.part(self.grid.report_part)
+        scores = task_scores(self.grid, examples, score(model, examples))
+        return {
+            "status": "finished" if self.trainer.is_over else "interrupted",
+            "epochs": progress.epoch,
+            "separate_from": separate_from,
+            "best_epoch": progress.best_epoch,
+            "seconds": sum(record["seconds"] for record in metrics),
+            "validation": best["validation"],
+            "split": self.grid.report_part,
+            "tasks": {name: asdict(scored) for name, scored in scores.items()},
+            "definitions": DEFINITIONS,
+        }
+
+
+def _read_progress(text: str, run: Run) -> Progress:
+    try:
+        values = json.loads(text)
+        return Progress(**{**values, "phase": Phase(**values["phase"])})
+    except (ValueError, TypeError, KeyError) as error:
+        raise ToytaskError(
+            f"{run.checkpoint_file} was not written by toytask: train anew with `toytask train`"
+        ) from error
