@@ -88,7 +88,9 @@ def test_removing_no_neuron_changes_nothing(model: Transformer) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(order=st.permutations(range(24)), n=st.integers(0, 24), error=st.sampled_from(["keep", "drop"]))
+@given(
+    order=st.permutations(range(24)), n=st.integers(0, 24), error=st.sampled_from(["keep", "drop"])
+)
 def test_the_order_of_the_neurons_does_not_matter(
     model: Transformer, order: list[int], n: int, error: str
 ) -> None:
@@ -124,7 +126,10 @@ def test_a_replacement_takes_the_place_of_the_activation(model: Transformer) -> 
 
 @pytest.mark.parametrize("neuron", [-1, 24, 1000])
 def test_a_neuron_out_of_range_is_refused_by_name(model: Transformer, neuron: int) -> None:
-    with pytest.raises(UsageError, match=f"no neuron {neuron}: .* 0 to 23"), removing(model, [neuron]):
+    with (
+        pytest.raises(UsageError, match=f"no neuron {neuron}: .* 0 to 23"),
+        removing(model, [neuron]),
+    ):
         pass
     assert hooks_of(model) == 0
 
@@ -132,5 +137,3 @@ def test_a_neuron_out_of_range_is_refused_by_name(model: Transformer, neuron: in
 def test_an_unknown_error_treatment_is_refused_with_a_suggestion(model: Transformer) -> None:
     with pytest.raises(UsageError, match="did you mean 'keep'"), removing(model, [0], "kep"):
         pass
-
-

@@ -57,7 +57,7 @@ def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
 
 
 def _operand(number: str, digits: int) -> int:
-    value = int(number[-5000:])
-    if value >= 10**digits or len(number) > 4000:
+    significant = number.lstrip("0") or "0"
+    if len(significant) > digits:
         raise PromptError(f"{number[:20]} is out of range: operands go from 0 to {10**digits - 1}")
-    return value
+    return int(significant)

@@ -1,6 +1,8 @@
-"""Intervals."""
+"""Intervals and rank correlation."""
 
 import math
+
+from torch import Tensor
 
 Z95 = 1.959963984540054  # the normal quantile at 97.5 %
 
@@ -20,3 +22,16 @@ def wilson(right: int, n: int) -> tuple[float, float]:
     half = Z95 * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
     low, high = (middle - half) / (1 + z2 / n), (middle + half) / (1 + z2 / n)
     return (0.0 if right == 0 else low), (1.0 if right == n else high)
+
+
+def spearman(a: Tensor, b: Tensor) -> float | None:
+    """Rank correlation of two [n] tensors, ties at their mean rank; None where one is constant."""
+    a, b = (ranks(values) - (len(values) + 1) / 2 for values in (a, b))
+    scale = float(a.norm() * b.norm())
+    return float(a @ b) / scale if scale else None
+
+
+def ranks(values: Tensor) -> Tensor:
+    """[n] float64 ranks from 1 up; equal values share the mean of their ranks."""
+    _, group, sizes = values.unique(return_inverse=True, return_counts=True)
+    return (sizes.cumsum(dim=0) - (sizes - 1) / 2).double()[group]

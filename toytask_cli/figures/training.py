@@ -27,6 +27,9 @@ def draw_losses(metrics: Sequence[Mapping[str, Any]]) -> Figure:
                 found = [(m["epoch"], m[part][term]) for m in metrics if m[part]]
                 axis.plot(*zip(*found, strict=True), label=part, linewidth=1.4)
             axis.set(title=label, xlabel="epoch", yscale="symlog" if term == "overlap" else "log")
+            axis.yaxis.set_major_formatter("{x:g}")
+            axis.yaxis.set_minor_formatter("{x:g}")
+            axis.tick_params(axis="y", which="minor", labelsize=7)
             _mark_second_phase(axis, metrics)
         axes[0].legend()
         axes[-1].axis("off")

@@ -166,9 +166,7 @@ class Run:
             ToytaskError: training has not finished, or the file is cut or foreign.
         """
         model = empty_model(self.config.recipe, len(grid.tokenizer))
-        mend = (
-            f"train again with `toytask train`, or go on with `toytask train --resume {self.path}`"
-        )
+        mend = f"go on with `toytask train --resume {self.path}`, or train anew"
         if not self.model_file.exists():
             raise ToytaskError(f"{self.path} has no model.safetensors yet: {mend}")
         tensors = files.read_tensors(self.model_file, mend)
@@ -187,7 +185,7 @@ class Run:
         return files.file_sha256(self.model_file)
 
     def write_report(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes `reports/<name>.json`, bound to the run and its weights; gives what was written."""
+        """Writes `reports/<name>.json`, bound to run and weights; gives what was written."""
         return self._write_bound(self.path / "reports" / f"{name}.json", report)
 
     def read_report(self, name: str) -> dict[str, Any]:

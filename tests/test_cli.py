@@ -1,0 +1,275 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pexpect
+import pytest
+from conftest import TINY_OPTIONS, Command
+
+from toytask_cli.runs.run import Run
+
+TOYTASK = [sys.executable, "-m", "toytask_cli"]
+NOT_A_TERMINAL = {**os.environ, "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def spawn(*args: str) -> pexpect.spawn:
+    """`toytask ARGS` in a pseudo-terminal."""
+    env = {**NOT_A_TERMINAL, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
+    command = [*TOYTASK[1:], *args]
+    return pexpect.spawn(
+        TOYTASK[0], command, env=env, encoding="utf-8", timeout=60, dimensions=(40, 100)
+    )
+
+
+# Before any work
+
+
+@pytest.mark.parametrize(
+    "args", [["--help"], ["--version"], ["train", "--help"], ["--show-completion"], ["nonsense"]]
+)
+def test_help_and_completion_import_nothing_heavy(args):
+    code = (
+        "import sys\n"
+        f"sys.argv = ['toytask', *{args!r}]\n"
+        "from toytask_cli.cli.app import main\n"
+        "try: main()\n"
+        "except SystemExit: pass\n"
+        "heavy = {'torch', 'numpy', 'matplotlib', 'seaborn', 'pandas'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_command_has_help_with_an_example(toytask: Command):
+    commands = re.findall(r"^│ (\w+) ", toytask("--help").out.split("Commands")[1], re.MULTILINE)
+    assert {"data", "train", "eval"} <= set(commands)
+    for command in commands:
+        assert "Example: toytask" in toytask(command, "--help").out
+
+
+def test_no_command_at_all_shows_the_help(toytask: Command):
+    assert toytask().out == toytask("--help").out
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["data", "--tasks", "sum,cncat"], 2, "did you mean 'concat'"),
+        (["data", "--digits", "0"], 2, "digits is 0: must be 1 to 3"),
+        (["data", "--digits", "9"], 2, "digits is 9: must be 1 to 3"),
+        (["data", "--train-fraction", "1.2"], 2, "train_fraction is 1.2"),
+        (["data", "--train-fraction", "0.9"], 2, "validation_fraction is 0.2"),
+        (["data", "--split", "pears"], 2, "did you mean 'pair'"),
+        (["data", "12x34"], 1, "'X' in '12x34' is not in the vocabulary"),
+        (["data", "120+1"], 1, "120 is out of range: operands go from 0 to 99"),
+        (["train", "--lambda", "-1"], 2, "lambda is -1.0: must be 0 or more"),
+        (["train", "--lr", "fast"], 2, "'--lr'"),
+        (["train", "--device", "gpu"], 2, "unknown device 'gpu'"),
+        (["train", "--precision", "half"], 2, "unknown precision 'half'"),
+        (["train", "--preset", "artcle"], 2, "did you mean 'article'"),
+        (["train", "--recipe", "none.json"], 1, "cannot read none.json"),
+        (["train", "--data", "none"], 1, "cannot read none/manifest.json"),
+        (["train", "--resume", "runs/9"], 1, "no run at runs/9"),
+        (["train", "--out", "full"], 1, "full is not empty"),
+        (["train", "--epoch", "3"], 2, "--epochs"),
+        (["eval"], 1, "toytask train"),
+        (["eval", "full"], 1, "full is no run"),
+        (["eval", "--limit", "0"], 2, "'--limit'"),
+        (["evl"], 2, "Did you mean 'eval'"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, here, args, code, said):
+    (here / "full").mkdir()
+    (here / "full" / "mine.txt").write_text("mine")
+    result = toytask(*args)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert said in result.err
+    assert [p for p in here.rglob("*") if p.is_file()] == [here / "full" / "mine.txt"]
+
+
+def test_debug_shows_where_an_error_comes_from(toytask: Command, here):
+    with pytest.raises(Exception, match="there is no run"):
+        toytask("--debug", "eval")
+
+
+# data
+
+
+def test_data_shows_counts_vocabulary_and_resplit_answers(toytask: Command):
+    said = toytask("data").out
+    assert re.search(r"concat +C +3,000 +2,000 +5,000 +1,889 of 10,000", said)
+    assert "vocabulary of 204 tokens" in said
+
+
+def test_data_shows_one_prompt_and_its_part(toytask: Command):
+    said = toytask("data", "12C34").out
+    assert "B 12 C 34 E" in said
+    assert "B 123 4 E" in said
+    assert re.search("in the (train|validation|test) part", said)
+    assert "re-splits" in said
+
+
+@pytest.mark.parametrize("args", [[], ["47 c 23"]])
+def test_json_is_plain_whatever_the_width(toytask: Command, monkeypatch, args):
+    monkeypatch.setenv("COLUMNS", "20")
+    result = toytask("data", "--json", *args)
+    assert json.loads(result.out)
+    assert result.err == ""
+
+
+def test_training_takes_written_data_back(toytask: Command, here):
+    toytask("data", "--out", "d", "--digits", "1", "--seed", "7", "--train-fraction", "0.5")
+    small = [*TINY_OPTIONS, "--epochs", "1", "--no-figures"]
+    assert toytask("train", "--data", "d", "--json", "--out", "run", *small).code == 0
+    recipe = Run.open(Path("run")).config.recipe
+    assert (recipe.split_seed, recipe.seed, recipe.digits) == (7, 0, 1)
+    refused = toytask("train", "--data", "d", "--digits", "2")
+    assert (refused.code, "digits is settled by d" in refused.err) == (2, True)
+
+
+# train
+
+
+def test_the_command_line_beats_the_file_and_the_file_beats_the_preset(toytask: Command, here):
+    Path("r.json").write_text(json.dumps({"lr": 0.005, "lambda": 0.5, "epochs": 1}))
+    toytask(
+        "train", "--preset", "article", "--recipe", "r.json", "--lr", "0.004", "--out", "run",
+        *TINY_OPTIONS, "--epochs", "1", "--train-fraction", "0.3", "--no-figures",
+    )  # fmt: skip
+    recipe = Run.open(Path("run")).config.recipe
+    assert (recipe.lr, recipe.lambda_, recipe.token_scale) == (0.004, 0.5, 1.0)
+
+
+def test_training_writes_a_whole_run(toytask: Command, here):
+    result = toytask("train", *TINY_OPTIONS, "--json")
+    report = json.loads(result.out)
+    assert report["status"] == "finished"
+    assert report["schema_version"] == 1
+    assert json.loads(Path("runs/01/reports/train.json").read_text()) == report
+    names = {str(p.relative_to("runs/01")) for p in Path("runs/01").rglob("*") if p.is_file()}
+    assert names == {
+        "config.json", "model.safetensors", "checkpoint.safetensors", "metrics.jsonl",
+        "reports/train.json", "figures/losses.png", "figures/accuracy.png",
+    }  # fmt: skip
+    assert re.search(r"epoch 12 separate: loss .*, validation .*, sum .* %, concat", result.err)
+    assert result.err.endswith("next: toytask eval runs/01\n")
+
+
+def test_a_terminal_sees_progress_terms_accuracy_and_a_sparkline(here):
+    child = spawn("train", *TINY_OPTIONS, "--epochs", "40", "--no-figures")
+    child.expect("learn.*epochs")
+    for shown in ("overlap", "validation", "sum", "l0", "dead", "validation loss.*[▁▂▃▄▅▆▇█]{3}"):
+        child.expect(shown)
+    child.expect("best weights from epoch")
+    child.expect("next: .*toytask eval runs/01")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0
+
+
+def test_ctrl_c_keeps_the_best_weights_and_the_named_command_goes_on(toytask: Command, here):
+    child = spawn("train", *TINY_OPTIONS, "--epochs", "4000", "--no-figures")
+    child.expect("validation loss")
+    child.sendintr()
+    child.expect("interrupted after epoch")
+    child.expect("next: .*toytask train --resume runs/01")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+    assert toytask("eval", "--no-figures").code == 0
+    done = Run.open(None).read_metrics()[-1]["epoch"]
+    result = toytask("train", "--resume", "runs/01", "--epochs", done + 3, "--no-figures")
+    assert result.code in (0, 2)  # 2: the limit is settled if it had begun to separate
+    if result.code == 0:
+        assert Run.open(None).read_metrics()[-1]["epoch"] == done + 3
+
+
+def test_ctrl_c_without_a_terminal_exits_with_130_and_leaves_a_whole_run(here):
+    command = [*TOYTASK, "train", *TINY_OPTIONS, "--epochs", "4000", "--no-figures"]
+    with subprocess.Popen(
+        command, env=NOT_A_TERMINAL, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+    ) as process:
+        assert process.stderr is not None
+        while "epoch" not in process.stderr.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        rest = process.stderr.read()
+    assert process.returncode == 130
+    assert "next: toytask train --resume runs/01" in rest
+    run = Run.open(None)
+    assert json.loads((run.path / "reports" / "train.json").read_text())["status"] == "interrupted"
+
+
+def test_a_second_ctrl_c_leaves_at_once(here):
+    # One step of 5,000 examples gives time for the second to arrive before the first is served.
+    child = spawn("train", "--batch-size", "6000", "--no-figures", "--precision", "float32")
+    child.expect("learn.*epochs")
+    time.sleep(0.5)
+    child.sendintr()
+    child.expect("Ctrl-C again leaves at once")
+    child.sendintr()
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 130
+
+
+@pytest.mark.parametrize("option", ["--lr=1", "--seed=1", "--out=x"])
+def test_resume_takes_its_recipe_from_the_run(toytask: Command, trained, monkeypatch, option):
+    monkeypatch.chdir(trained)
+    result = toytask("train", "--resume", "runs/01", option)
+    name = option.split("=")[0]
+    assert (result.code, f"leave out {name}" in result.err) == (2, True)
+
+
+# eval
+
+
+def test_eval_reports_each_task_with_its_interval(toytask: Command, trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    result = toytask("eval", "--json")
+    report = json.loads(result.out)
+    assert report == json.loads(Path("runs/01/reports/eval.json").read_text())
+    assert {"schema_version", "run", "weights_sha256", "split", "accuracy", "n"} <= report.keys()
+    assert report["split"] == "test"
+    for task in report["tasks"].values():
+        assert {"accuracy", "n", "ci95", "ce_loss"} <= task.keys()
+        assert task["ci95"][0] <= task["accuracy"] <= task["ci95"][1]
+    assert Path("runs/01/figures/eval-correctness.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_eval_of_another_part_has_a_report_of_its_own(toytask: Command, trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    options = ["--split", "validation", "--limit", "7", "--json", "--no-figures"]
+    report = json.loads(toytask("eval", *options).out)
+    assert (report["split"], report["n"]) == ("validation", 7)
+    assert Path("runs/01/reports/eval-validation.json").exists()
+
+
+def test_eval_shows_how_wrong_answers_are_wrong(toytask: Command, trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    result = toytask("eval", "--no-figures")
+    for shown in ("95 % interval", "carry", "re-split", "off by one", "prediction"):
+        assert shown in result.out
+    assert "greedy decoding agrees with teacher forcing on 60 of 60" in result.out
+
+
+def test_output_has_no_colour_codes_in_a_pipe(trained):
+    done = subprocess.run(
+        [*TOYTASK, "eval", "--no-figures"],
+        cwd=trained, env=NOT_A_TERMINAL, capture_output=True, check=True,
+    )  # fmt: skip
+    assert b"\x1b" not in done.stdout + done.stderr

@@ -1,0 +1,103 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import DataLoader
+
+from toytask_cli.dataset import PARTS, StringDataset, build_grid, padded_length
+from toytask_cli.recipe import DataSpec, resolve
+from toytask_cli.tasks import TASKS
+
+specs = st.builds(
+    DataSpec,
+    tasks=st.permutations(list(TASKS)).flatmap(
+        lambda names: st.integers(2, len(names)).map(lambda n: tuple(names[:n]))
+    ),
+    digits=st.just(1),
+    split=st.sampled_from(["pair", "example"]),
+    train_fraction=st.floats(0.1, 0.5),
+    validation_fraction=st.floats(0.1, 0.5),
+    split_seed=st.integers(0, 1000),
+)
+
+
+@given(specs)
+@settings(max_examples=25)
+def test_every_example_is_its_prompt_and_answer_tokenised_one_by_one(spec):
+    grid = build_grid(spec)
+    for t, task in enumerate(grid.tasks):
+        for pair in range(0, grid.n_pairs, 7):
+            a, b = divmod(pair, 10)
+            prompt, answer = grid.tokenizer.encode(task.prompt(a, b)), task.answer(a, b)
+            assert grid.prompts[t, pair].tolist() == prompt
+            ids = grid.tokenizer.encode(answer)
+            padded = ids + [0] * (grid.answers.shape[-1] - len(ids))
+            assert grid.answers[t, pair].tolist() == padded
+
+
+@given(specs)
+@settings(max_examples=25)
+def test_parts_are_disjoint_complete_and_of_the_size_asked_for(spec):
+    grid = build_grid(spec)
+    parts = [grid.part(name) for name in PARTS]
+    seen = [set(zip(p.tasks.tolist(), p.pairs.tolist(), strict=True)) for p in parts]
+    n = grid.parts.numel()
+    assert sum(map(len, seen)) == len(set.union(*seen)) == n
+    unit = len(grid.tasks) if spec.split == "pair" else 1
+    assert abs(len(parts[0]) - n * spec.train_fraction) <= unit
+    assert abs(len(parts[1]) - n * spec.validation_fraction) <= unit
+
+
+@given(specs)
+@settings(max_examples=25)
+def test_matched_pairs_were_never_trained_on_and_never_overlap(spec):
+    grid = build_grid(spec)
+    choose, report = (set(pairs.tolist()) for pairs in grid.matched_pairs())
+    assert not choose & report
+    trained = set(grid.part("train").pairs.tolist())
+    assert not (choose | report) & trained
+
+
+def test_the_same_spec_gives_the_same_grid_and_another_seed_another_split():
+    one, same, other = (build_grid(DataSpec(digits=1, split_seed=s)) for s in (3, 3, 4))
+    assert torch.equal(one.parts, same.parts)
+    assert not torch.equal(one.parts, other.parts)
+
+
+def test_the_default_grid_has_the_sources_counts():
+    grid = build_grid(DataSpec())
+    assert [len(grid.part(name)) for name in PARTS] == [6000, 4000, 10000]
+    assert grid.prompts.shape == (2, 10000, 5)
+    assert grid.answers.shape == (2, 10000, 4)
+    assert grid.resplit().sum(dim=1).tolist() == [0, 1889]
+    two_numbers = (grid.answers[1] != 0).sum(dim=-1) == 4
+    assert two_numbers.float().mean().item() == pytest.approx(0.9722)
+
+
+def test_a_split_by_pair_keeps_twins_together():
+    parts = build_grid(DataSpec(tasks=("sum", "concat", "max"))).parts
+    assert (parts == parts[:1]).all()
+
+
+def test_the_articles_split_has_no_test_part_and_halves_its_matched_pairs():
+    grid = build_grid(resolve("article").data_spec())
+    assert grid.report_part == "validation"
+    assert [len(grid.part(name)) for name in PARTS] == [6000, 14000, 0]
+    halves = grid.matched_pairs()
+    assert abs(len(halves[0]) - len(halves[1])) <= 1
+
+
+def test_matched_examples_are_twins():
+    grid = build_grid(DataSpec(digits=1))
+    twins = grid.matched(torch.tensor([12, 47]))
+    assert [grid.tokenizer.decode(t.prompts[1].tolist()) for t in twins] == ["B4+7E", "B4C7E"]
+
+
+def test_the_string_dataset_works_in_a_data_loader():
+    grid = build_grid(DataSpec(digits=2))
+    dataset = StringDataset(grid.part("validation"), padded_length(2))
+    prompts, answers = next(iter(DataLoader(dataset, batch_size=512)))
+    assert prompts.shape == answers.shape == (512, 8)
+    decoded = grid.tokenizer.decode(prompts[0].tolist())
+    assert decoded.startswith("B")
+    assert decoded.endswith("E")

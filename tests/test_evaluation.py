@@ -1,0 +1,120 @@
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from toytask_cli.analysis.evaluation import evaluate, has_carry
+from toytask_cli.analysis.mistakes import MISTAKES, answer_texts, classify
+from toytask_cli.analysis.prediction import answer_loss, decode_greedily, outputs, score
+from toytask_cli.analysis.statistics import wilson
+from toytask_cli.runs.run import Run
+
+
+@pytest.fixture
+def run(trained):
+    return Run.open(trained / "runs" / "01")
+
+
+@pytest.fixture
+def grid(run):
+    return run.grid()
+
+
+@pytest.fixture
+def model(run, grid):
+    return run.model(grid, torch.device("cpu"))
+
+
+@pytest.mark.parametrize(
+    ("right", "n", "low", "high"),
+    [  # known values, to four digits
+        (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634),
+        (81, 263, 0.2553, 0.3662), (981, 1000, 0.9705, 0.9878),
+    ],
+)  # fmt: skip
+def test_wilson_intervals_have_their_known_values(right, n, low, high):
+    assert wilson(right, n) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_a_wilson_interval_holds_the_share_and_stays_within_0_and_1(counts):
+    right, n = counts
+    low, high = wilson(right, n)
+    assert 0 <= low <= right / n <= high <= 1
+    assert low < high
+
+
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("", "nothing"), ("4723", "other_task"), ("71", "off_by_one"), ("69", "off_by_one"),
+        ("75", "one_digit"), ("20", "one_digit"), ("7", "wrong_length"), ("170", "wrong_length"),
+        ("23", "other"), ("7C", "other"), ("B7", "other"),
+    ],
+)  # fmt: skip
+def test_a_wrong_answer_is_classified_by_the_first_kind_that_fits(said, kind):
+    assert classify(said, "70", ["4723"]) == kind
+    assert kind in MISTAKES
+
+
+@given(st.integers(0, 999), st.integers(0, 999))
+def test_carry_is_what_adding_digit_by_digit_says(a, b):
+    carry, rest, slow = 0, (a, b), False
+    while any(rest):
+        carry = int(rest[0] % 10 + rest[1] % 10 + carry >= 10)
+        slow |= bool(carry)
+        rest = (rest[0] // 10, rest[1] // 10)
+    assert has_carry(torch.tensor([a]), torch.tensor([b])).item() == slow
+
+
+def test_greedy_decoding_is_right_exactly_where_teacher_forcing_is(model, grid):
+    for part in ("train", "test"):
+        examples = grid.part(part)
+        said, _ = decode_greedily(model, examples.prompts, grid.answers.shape[-1] - 1)
+        written, truths = answer_texts(grid, said), answer_texts(grid, examples.answers)
+        right = [text == truth for text, truth in zip(written, truths, strict=True)]
+        assert right == score(model, examples).right.tolist()
+    assert any(right)
+    assert not all(right)
+
+
+def test_greedy_probabilities_are_those_of_the_tokens_written(model, grid):
+    example = grid.part("test").take(torch.tensor([3]))
+    said, probabilities = decode_greedily(model, example.prompts, 3)
+    answer = torch.tensor([[1]])
+    for token, probability in zip(said[0], probabilities[0], strict=True):
+        chances = model(example.prompts, answer).logits[0, -1].softmax(dim=-1)
+        if token != 0:
+            assert probability.item() == pytest.approx(chances[token].item(), rel=1e-5)
+        answer = torch.cat([answer, chances.argmax().view(1, 1)], dim=1)
+
+
+def test_the_report_adds_up(model, grid):
+    report, correctness = evaluate(model, grid, "test", None, seed=0)
+    assert report.n == sum(task.n for task in report.tasks.values()) == len(grid.part("test"))
+    for name, task in report.tasks.items():
+        wrong = [w for w in report.wrong if w.task == name]
+        assert sum(task.mistakes.values()) == len(wrong) == round(task.n * (1 - task.accuracy))
+        for one, other in (("carry", "no_carry"), ("resplit", "no_resplit")):
+            slices = [task.slices[one], task.slices[other]]
+            assert sum(s.n for s in slices if s) == task.n
+            hits = sum(s.n * s.accuracy for s in slices if s)
+            assert hits == pytest.approx(task.n * task.accuracy)
+    assert report.greedy.agree == report.greedy.n
+    assert all(w.said != w.truth for w in report.wrong)
+    assert (correctness == 1).sum() == round(report.n * report.accuracy)
+    assert (correctness >= 0).sum() == report.n
+
+
+def test_a_limit_draws_a_sample_that_the_seed_decides(model, grid):
+    drawn = [(evaluate(model, grid, "test", 20, seed)[1] >= 0) for seed in (0, 0, 1)]
+    assert drawn[0].sum() == 20
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+def test_scores_do_not_depend_on_the_batches(model, grid):
+    examples = grid.part("test")
+    batches = outputs(model, examples, batch_size=7)
+    losses = torch.cat([answer_loss(out.logits, batch.answers) for batch, out in batches])
+    torch.testing.assert_close(losses, score(model, examples).loss)

@@ -1,0 +1,166 @@
+from dataclasses import fields, replace
+from itertools import zip_longest
+
+import pytest
+import torch
+
+from toytask_cli.dataset import build_grid
+from toytask_cli.errors import ToytaskError
+from toytask_cli.model import new_model
+from toytask_cli.recipe import Recipe, resolve
+from toytask_cli.training.schedule import LEARN, SEPARATE, Phase, is_over, next_phase
+from toytask_cli.training.trainer import Trainer
+
+
+def make_trainer(recipe: Recipe, precision=torch.float32) -> Trainer:
+    grid = build_grid(recipe)
+    return Trainer(recipe, grid, new_model(recipe, len(grid.tokenizer)), precision)
+
+
+def weights(trainer: Trainer) -> torch.Tensor:
+    return torch.cat([p.detach().flatten() for p in trainer.engine.model.parameters()])
+
+
+# The schedule
+
+
+def test_the_second_phase_begins_when_every_task_is_learnt():
+    recipe = resolve("default", {"epochs": 100, "separate_epochs": 30, "learnt_accuracy": 0.9})
+    learn = Phase(LEARN, 0)
+    assert next_phase(learn, 7, recipe, [0.95, 0.89]) == learn
+    assert next_phase(learn, 7, recipe, [0.95, 0.90]) == Phase(SEPARATE, 7)
+
+
+def test_the_second_phase_begins_at_the_latest_when_its_epochs_are_all_that_is_left():
+    recipe = resolve("default", {"epochs": 100, "separate_epochs": 30})
+    assert next_phase(Phase(LEARN, 0), 69, recipe, [0.1]).name == LEARN
+    assert next_phase(Phase(LEARN, 0), 70, recipe, [0.1]) == Phase(SEPARATE, 70)
+
+
+@pytest.mark.parametrize("separate", [0, 2, 3, 40])
+def test_three_epochs_are_three_at_most(tiny, separate):
+    recipe = replace(tiny, epochs=3, separate_epochs=separate, learnt_accuracy=1.0)
+    assert len(list(make_trainer(recipe).run())) == 3
+
+
+def test_the_rate_warms_up_stays_and_then_falls_to_zero():
+    recipe = resolve("default", {"lr": 1.0, "warmup_steps": 4, "separate_epochs": 5, "epochs": 50})
+    learn, separate = Phase(LEARN, 0), Phase(SEPARATE, 20)
+    assert [learn.rate(recipe, step, 10) for step in range(6)] == [0.25, 0.5, 0.75, 1, 1, 1]
+    rates = [separate.rate(recipe, step, 10) for step in range(50)]
+    assert rates[0] == 1
+    assert rates == sorted(rates, reverse=True)
+    assert rates[-1] == pytest.approx(1 / 50)
+    assert is_over(separate, 25, recipe)
+    assert not is_over(separate, 24, recipe)
+
+
+def test_beta_is_off_while_learning():
+    recipe = resolve("default", {"beta": 0.3})
+    assert (Phase(LEARN, 0).beta(recipe), Phase(SEPARATE, 9).beta(recipe)) == (0.0, 0.3)
+
+
+# The run
+
+
+def test_training_lowers_the_loss_and_pulls_the_tasks_apart(tiny):
+    records = list(make_trainer(replace(tiny, epochs=40, separate_epochs=20)).run())
+    assert records[-1].train["ce"] < 0.5 * records[0].train["ce"]
+    turn = next(r for r in records if r.phase == SEPARATE)
+    assert records[-1].train["overlap"] < 0.5 * turn.train["overlap"]
+
+
+def test_the_same_seed_gives_the_same_bytes(tiny):
+    one, same = make_trainer(tiny), make_trainer(tiny)
+    assert [replace(r, seconds=0) for r in one.run()] == [replace(r, seconds=0) for r in same.run()]
+    assert torch.equal(weights(one), weights(same))
+
+
+CHANGES = {
+    "tasks": ("concat", "sum"), "digits": 2, "split": "example", "train_fraction": 0.4,
+    "validation_fraction": 0.1, "split_seed": 9, "seed": 9, "d_model": 16, "n_heads": 4,
+    "d_ff": 32, "d_sae": 24, "token_scale": 0.2, "position_scale": 0.2, "alpha": 0.5,
+    "lambda_": 0.1, "beta": 0.1, "lr": 1e-3, "weight_decay": 0.5, "clip": 0.1, "batch_size": 8,
+    "warmup_steps": 3, "epochs": 5, "separate_epochs": 1, "learnt_accuracy": 0.0,
+    "validate_every": 3,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Recipe)])
+def test_every_field_of_the_recipe_changes_the_outcome(tiny, name):
+    recipe = replace(tiny, epochs=4, separate_epochs=2, learnt_accuracy=1.0)
+    changed = replace(recipe, **{name: CHANGES[name]})
+    runs = (make_trainer(each).run() for each in (recipe, changed))
+    assert any(
+        one is None or other is None or replace(one, seconds=0) != replace(other, seconds=0)
+        for one, other in zip_longest(*runs)
+    )
+
+
+def test_the_best_weights_are_those_of_the_lowest_validation_loss_of_the_last_phase(tiny):
+    trainer = make_trainer(tiny)
+    kept = {}
+    records = []
+    for record in trainer.run():
+        records.append(record)
+        kept[record.epoch] = {n: t.clone() for n, t in trainer.engine.model.state_dict().items()}
+    last = [r for r in records if r.phase == SEPARATE]
+    lowest = min(last, key=lambda r: r.validation["loss"])
+    assert trainer.progress.best_epoch == lowest.epoch
+    assert all(torch.equal(trainer.best[n], t) for n, t in kept[lowest.epoch].items())
+
+
+@pytest.mark.parametrize("stop_after", [1, 7, 10])
+def test_a_run_that_was_stopped_and_resumed_ends_in_the_same_bytes(tiny, stop_after):
+    whole = make_trainer(tiny)
+    records = list(whole.run())
+    assert {r.phase for r in records} == {LEARN, SEPARATE}
+
+    first = make_trainer(tiny)
+    steps = iter(range(10_000))
+    limit = stop_after * first.steps_per_epoch + 1  # in the middle of the next epoch
+    done = list(first.run(stop=lambda: next(steps) >= limit))
+    assert len(done) == stop_after
+
+    second = make_trainer(replace(tiny))
+    second.load_state(*first.finished)
+    rest = list(second.run())
+    assert [r.epoch for r in done + rest] == [r.epoch for r in records]
+    assert torch.equal(weights(second), weights(whole))
+    assert all(torch.equal(second.best[n], t) for n, t in whole.best.items())
+
+
+def test_a_stop_goes_back_to_the_last_finished_epoch(tiny):
+    trainer = make_trainer(tiny)
+    records = trainer.run(stop=lambda: trainer.progress.epoch == 2)
+    next(records)
+    next(records)
+    before = weights(trainer)
+    assert list(records) == []
+    assert torch.equal(weights(trainer), before)
+    assert trainer.progress.epoch == 2
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny):
+    trainer = make_trainer(replace(tiny, lr=1e30, clip=0.0, warmup_steps=0))
+    with pytest.raises(ToytaskError, match="no longer a number in epoch .*: try a lower --lr"):
+        list(trainer.run())
+
+
+def test_bfloat16_stays_close_to_float32(tiny):
+    losses = []
+    for precision in (torch.float32, torch.bfloat16):
+        *_, last = make_trainer(replace(tiny, epochs=6), precision).run()
+        losses.append(last.train["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=0.05)
+    assert losses[0] != losses[1]
+
+
+def test_validation_means_do_not_depend_on_the_batches(tiny, monkeypatch):
+    trainer = make_trainer(tiny)
+    whole = trainer.engine.validate(trainer.validation, 0.1)
+    monkeypatch.setattr("toytask_cli.training.engine.VALIDATION_BATCH", 7)
+    parts = trainer.engine.validate(trainer.validation, 0.1)
+    assert parts.terms == pytest.approx(whole.terms, rel=1e-5)
+    assert parts.accuracy == whole.accuracy
+    assert (parts.l0, parts.dead_neurons) == (pytest.approx(whole.l0), whole.dead_neurons)

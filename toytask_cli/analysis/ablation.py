@@ -1,0 +1,240 @@
+"""Removes a task and measures what is lost and what is kept.
+
+Neurons are chosen on validation pairs; everything in the `test` section is measured on other
+pairs. The transformer runs once over each, for all removals, controls and points of the curve.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from toytask_cli.analysis.ablation_report import (
+    DEFINITIONS,
+    KEPT_SHARE,
+    Ablation,
+    Control,
+    CurvePoint,
+    Instead,
+    PartAccuracy,
+    ReportAccuracy,
+)
+from toytask_cli.analysis.control import random_sets
+from toytask_cli.analysis.evaluation import Accuracy, WrongAnswer
+from toytask_cli.analysis.importance import ImportanceTensors, joint_effect
+from toytask_cli.analysis.mistakes import count_mistakes
+from toytask_cli.analysis.removal import AS_TRAINED, right_without
+from toytask_cli.analysis.rule import Removal, choose_neurons, removals
+from toytask_cli.dataset import Grid
+from toytask_cli.errors import UsageError, unknown
+from toytask_cli.hooks import check_error, checked_neurons, removing
+from toytask_cli.model import Transformer
+from toytask_cli.rng import generator
+
+# Wrong answers that are written out, and how many of them the report quotes.
+SAMPLE, QUOTED = 1000, 5
+
+NO_NEURON = torch.empty(0, dtype=torch.int64)
+
+
+def ablate(
+    model: Transformer,
+    grid: Grid,
+    found: ImportanceTensors,
+    *,
+    remove: Sequence[str],
+    tolerance: float | None = None,
+    neurons: Sequence[int] | None = None,
+    error: str = "keep",
+    seed: int = 0,
+) -> Ablation:
+    """Removes tasks by the rule, or a given set of neurons, and reports.
+
+    Args:
+        found: what `measure_importance` found for the same model and grid.
+        remove: names of the tasks to remove.
+        tolerance: of the rule, nats; None takes the automatic one, or, where no tolerance keeps
+            enough, the smallest removal.
+        neurons: a set to remove in place of the rule's; then there is no curve.
+        error: a key of `hooks.ERRORS`.
+        seed: of the random control and of the sample of wrong answers.
+
+    Raises:
+        UsageError: an unknown task, no task or every task, a neuron that the SAE does not have,
+            a tolerance below 0, both a tolerance and neurons, or an unknown `error`.
+    """
+    check_error(error)
+    removed = removed_indices(grid, remove)
+    given = _given(found, removed, tolerance, neurons)
+    points = [] if neurons is not None else removals(found.importance, removed)
+    choose_on, report_on = grid.matched_pairs()
+
+    tried = [*given, *(point.neurons for point in points)]
+    validation = right_without(model, grid, choose_on, [AS_TRAINED, NO_NEURON, *tried], error)
+    curve_start = 2 + len(given)
+    automatic = largest_that_keeps(validation[0], validation[curve_start:], removed)
+    pick = 0 if given else (automatic or 0)
+    chosen = tried[pick]
+
+    density = found.density.mean(dim=0)
+    controls = random_sets(density, chosen, generator(seed, "control"))
+    sets = [AS_TRAINED, NO_NEURON, chosen, *(point.neurons for point in points), *controls]
+    test = right_without(model, grid, report_on, sets, error)
+    on_curve, on_controls = test[3 : 3 + len(points)], test[3 + len(points) :]
+
+    names = [task.name for task in grid.tasks]
+    return Ablation(
+        removed_task="+".join(names[i] for i in removed),
+        removed_tasks=[names[i] for i in removed],
+        kept_tasks=[name for i, name in enumerate(names) if i not in removed],
+        tolerance=tolerance if given else points[pick].tolerance,
+        chosen_by="given" if neurons is not None else "tolerance" if given else "automatic",
+        automatic_tolerance=None if automatic is None else points[automatic].tolerance,
+        error=error,
+        seed=seed,
+        neurons=chosen.tolist(),
+        n_live=int(found.live.sum()),
+        d_sae=len(density),
+        test=ReportAccuracy(
+            **vars(_part(names, test[0], test[1], test[2], error)),
+            random_control=_control(names, on_controls),
+        ),
+        validation=_part(names, validation[0], validation[1], validation[2 + pick], error),
+        overlap=_overlap(chosen[density[chosen] > 0], controls),
+        selectivity_gap=selectivity_gap(test[0], test[2], removed),
+        joint=joint_effect(model, grid, found, [chosen])[0],
+        instead=_instead(model, grid, report_on, test[2], chosen, error, seed),
+        curve=_curve(names, points, validation[curve_start:], on_curve),
+        definitions=DEFINITIONS,
+    )
+
+
+def removed_indices(grid: Grid, remove: Sequence[str]) -> list[int]:
+    """The tasks' indices in the grid's order, each once.
+
+    Raises:
+        UsageError: an unknown task, none, or all of them.
+    """
+    names = [task.name for task in grid.tasks]
+    for name in remove:
+        if name not in names:
+            raise unknown("task", name, names)
+    if not 0 < len(set(remove)) < len(names):
+        raise UsageError(f"remove at least one task and keep at least one of {', '.join(names)}")
+    return [i for i, name in enumerate(names) if name in remove]
+
+
+def _given(
+    found: ImportanceTensors,
+    removed: list[int],
+    tolerance: float | None,
+    neurons: Sequence[int] | None,
+) -> list[Tensor]:
+    """The one set that is asked for, or none where the tolerance is to be found."""
+    if tolerance is not None and neurons is not None:
+        raise UsageError("give either a tolerance or neurons, not both")
+    if neurons is not None:
+        return [checked_neurons(neurons, len(found.mean_acts))]
+    if tolerance is not None:
+        return [choose_neurons(found.importance, removed, tolerance)]
+    return []
+
+
+def largest_that_keeps(before: Tensor, after: Tensor, removed: Sequence[int]) -> int | None:
+    """The last of the growing removals that keeps `KEPT_SHARE` of every kept task's accuracy.
+
+    Args:
+        before: [task, pair] whether the answer is right.
+        after: [removal, task, pair] the same after each removal.
+        removed: indices of the tasks that may be lost.
+    """
+    kept = [i for i in range(len(before)) if i not in removed]
+    floor = KEPT_SHARE * before[kept].sum(dim=-1)
+    enough = (after[:, kept].sum(dim=-1) >= floor).all(dim=-1).nonzero()
+    return int(enough[-1]) if len(enough) else None
+
+
+def selectivity_gap(before: Tensor, after: Tensor, removed: Sequence[int]) -> float:
+    """Smallest drop of a removed task less the largest of a kept one, [task, pair] right each."""
+    drop = before.double().mean(dim=-1) - after.double().mean(dim=-1)
+    kept = [i for i in range(len(drop)) if i not in removed]
+    return float(drop[list(removed)].min() - drop[kept].max())
+
+
+def _accuracies(names: list[str], right: Tensor) -> dict[str, Accuracy]:
+    found = ((name, Accuracy.of(row)) for name, row in zip(names, right, strict=True))
+    return {name: accuracy for name, accuracy in found if accuracy}
+
+
+def _part(
+    names: list[str], before: Tensor, reconstructed: Tensor, after: Tensor, error: str
+) -> PartAccuracy:
+    return PartAccuracy(
+        before=_accuracies(names, before),
+        reconstructed=_accuracies(names, reconstructed) if error == "drop" else None,
+        after=_accuracies(names, after),
+    )
+
+
+def _shares(names: list[str], right: Tensor) -> dict[str, float]:
+    """Task → share of right answers, from [task, pair]."""
+    return dict(zip(names, right.double().mean(dim=-1).tolist(), strict=True))
+
+
+def _control(names: list[str], right: Tensor) -> dict[str, Control]:
+    """From [draw, task, pair] whether the answer is right."""
+    draws = right.double().mean(dim=-1).T
+    return {
+        name: Control(float(row.mean()), float(row.min()), float(row.max()), row.tolist())
+        for name, row in zip(names, draws, strict=True)
+    }
+
+
+def _overlap(chosen: Tensor, controls: list[Tensor]) -> float | None:
+    if not len(chosen):
+        return None
+    shared = sum(int(torch.isin(control, chosen).sum()) for control in controls)
+    return shared / (len(controls) * len(chosen))
+
+
+def _curve(
+    names: list[str], points: list[Removal], validation: Tensor, test: Tensor
+) -> list[CurvePoint]:
+    """Points beside [point, task, pair] whether the answer is right on either part."""
+    return [
+        CurvePoint(
+            point.tolerance, len(point.neurons), _shares(names, on_v), _shares(names, on_t)
+        )
+        for point, on_v, on_t in zip(points, validation, test, strict=True)
+    ]
+
+
+def _instead(
+    model: Transformer,
+    grid: Grid,
+    pairs: Tensor,
+    right: Tensor,
+    chosen: Tensor,
+    error: str,
+    seed: int,
+) -> dict[str, Instead]:
+    """Task → what the model writes for a sample of the pairs that it gets wrong."""
+    draw = generator(seed, "instead")
+    found = {}
+    with removing(model, chosen, error):
+        for task, row in enumerate(grid.tasks):
+            wrong = pairs[~right[task]]
+            sample = wrong[torch.randperm(len(wrong), generator=draw)[:SAMPLE]]
+            mistakes, said = count_mistakes(model, grid, task, sample)
+            quoted = _quote(grid, task, sample[:QUOTED], said[:QUOTED])
+            found[row.name] = Instead(len(wrong), len(sample), mistakes, quoted)
+    return found
+
+
+def _quote(grid: Grid, task: int, pairs: Tensor, said: list[str]) -> list[WrongAnswer]:
+    row = grid.tasks[task]
+    operands = zip(*(operand.tolist() for operand in grid.operands(pairs)), strict=True)
+    return [
+        WrongAnswer(row.name, row.prompt(a, b)[1:-1], row.answer(a, b)[1:-1], text)
+        for (a, b), text in zip(operands, said, strict=True)
+    ]

@@ -1,0 +1,117 @@
+"""What an ablation found: the shape of its report."""
+
+from dataclasses import dataclass
+
+from toytask_cli.analysis.control import DRAWS, STRATA
+from toytask_cli.analysis.evaluation import Accuracy, WrongAnswer
+from toytask_cli.analysis.importance import Joint
+from toytask_cli.analysis.mistakes import MISTAKES
+from toytask_cli.analysis.rule import CURVE_FLOOR, CURVE_POINTS
+
+# The automatic tolerance keeps at least this share of every kept task's validation accuracy.
+KEPT_SHARE = 0.99
+
+DEFINITIONS = {
+    "neurons": "neurons of the SAE that are removed, jointly: x − Σ f_i d_i goes to the readout. "
+    "Nothing is deleted from the weights",
+    "tolerance": "a neuron that matters to the removed task is removed if its importance for each "
+    "kept task is ≤ 0, or below the tolerance and below its importance for the removed task; "
+    "mean rise of an example's loss, nats; null for a given set of neurons",
+    "automatic_tolerance": "of the curve's points, the largest removal that keeps at least "
+    f"{KEPT_SHARE:.0%} of every kept task's validation accuracy; null where none does",
+    "error": "keep: what the SAE does not reconstruct stays in; drop: it goes",
+    "accuracy": "share of the pairs whose answer matches exactly, by teacher forcing, 0 to 1",
+    "ci95": "Wilson 95 % interval of the accuracy",
+    "n": "number of operand pairs",
+    "before": "the model as it was trained",
+    "reconstructed": "the SAE's reconstruction in place and no neuron removed; null with the error "
+    "kept, where it is the same as before",
+    "after": "the neurons removed",
+    "test": "on pairs that neither the neurons nor the weights were chosen on; in a split without a "
+    "test part, on the half of the shared validation pairs that the neurons were not chosen on",
+    "validation": "on the pairs that the neurons were chosen on",
+    "random_control": f"accuracy with as many random live neurons removed, {DRAWS} draws, matched "
+    f"in density within {STRATA} strata",
+    "overlap": "mean share of the chosen live neurons that a random draw removes too",
+    "selectivity_gap": "on test, the smallest drop of accuracy of a removed task less the largest "
+    "drop of a kept task, −1 to 1; higher is better",
+    "joint": "rise of the loss on the pairs that importance was measured on, with all the neurons "
+    "removed together and the error kept, against the sum of their importances, nats",
+    "instead": "what the model writes, greedily, for a random sample of the test pairs that it "
+    "gets wrong; the first kind that fits counts: "
+    + "; ".join(f"{kind}: {meaning}" for kind, meaning in MISTAKES.items()),
+    "curve": "accuracy over tolerances; the neurons are always chosen on validation. At most "
+    f"{CURVE_POINTS} points, beyond that log-spaced from {CURVE_FLOOR:g} nats up",
+    "n_live": "neurons that fire at some answer position of some validation pair",
+}
+
+
+@dataclass(frozen=True)
+class PartAccuracy:
+    """Task → accuracy on one part."""
+
+    before: dict[str, Accuracy]
+    reconstructed: dict[str, Accuracy] | None
+    after: dict[str, Accuracy]
+
+
+@dataclass(frozen=True)
+class Control:
+    """One task's accuracy over the random draws."""
+
+    mean: float
+    min: float
+    max: float
+    draws: list[float]
+
+
+@dataclass(frozen=True)
+class ReportAccuracy(PartAccuracy):
+    """The reported part, with its control."""
+
+    random_control: dict[str, Control]
+
+
+@dataclass(frozen=True)
+class Instead:
+    """What the model says on one task after the removal, where it is wrong."""
+
+    wrong: int  # test pairs that are wrong
+    looked_at: int  # the sample of them
+    mistakes: dict[str, int]  # kind → number in the sample
+    examples: list[WrongAnswer]  # the first few of the sample
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One removal; task → accuracy."""
+
+    tolerance: float
+    n_neurons: int
+    validation: dict[str, float]
+    test: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The report of `toytask ablate`."""
+
+    removed_task: str  # several are joined by +
+    removed_tasks: list[str]
+    kept_tasks: list[str]
+    tolerance: float | None
+    chosen_by: str  # tolerance, automatic or given
+    automatic_tolerance: float | None
+    error: str
+    seed: int
+    neurons: list[int]
+    n_live: int
+    d_sae: int
+    test: ReportAccuracy
+    validation: PartAccuracy
+    overlap: float | None  # null where no live neuron is removed
+    selectivity_gap: float
+    joint: Joint
+    instead: dict[str, Instead]
+    curve: list[CurvePoint]
+    definitions: dict[str, str]

@@ -1,0 +1,116 @@
+"""What removing each neuron alone costs, at every answer position: in closed form, or one by one.
+
+Removing neuron i subtracts f_i d_i from x, and the readout is linear, so the logits change by
+exactly −f_i U_i, where U_i = W_u d_i. With log-probabilities ℓ, the cross-entropy of the true
+token y then rises by
+
+    log Σ_v exp(ℓ_v − f_i U_iv) + f_i U_iy
+
+One forward pass is enough for all neurons, and a neuron that does not fire costs nothing. If a
+neuron is set to a mean m_i instead, the logits change by (m_i − f_i) U_i. Where it does not fire
+that is the same vector everywhere, so the sum becomes one matrix product, Σ_v p_v exp(m_i U_iv).
+"""
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from toytask_cli.dataset import Examples
+from toytask_cli.hooks import removing
+from toytask_cli.model import Transformer
+from toytask_cli.tokenizer import PAD
+
+# Pairs of a position and a firing neuron that are worked on at once: a few tensors of this many
+# rows, one column for each token of the vocabulary.
+ENTRIES = 8192
+
+
+def readout_effects(model: Transformer) -> Tensor:
+    """[d_sae, vocabulary] U, what one unit of each neuron adds to the logits: (W_u W_d)ᵀ."""
+    return (model.readout.weight @ model.sae.decoder.weight).T.contiguous()
+
+
+@torch.no_grad()
+def closed_form(
+    model: Transformer, examples: Examples, replacements: Sequence[Tensor]
+) -> list[Tensor]:
+    """Costs of all neurons from one forward pass.
+
+    Args:
+        examples: one batch, on the model's device.
+        replacements: for each answer wanted, the [d_sae] values that neurons are set to; zeros
+            for removal.
+
+    Returns:
+        For each replacement, [n, length, d_sae] the rise of the cross-entropy, nats; 0 at pads.
+        Beside these, memory is bounded by `ENTRIES` times the vocabulary.
+    """
+    out = model(examples.prompts, examples.answers[:, :-1])
+    targets = examples.answers[:, 1:]
+    real = (targets != PAD).unsqueeze(-1)
+    log_probs = out.logits.log_softmax(dim=-1).flatten(0, 1)
+    acts, effects = (out.acts * real).flatten(0, 1), readout_effects(model)
+    return [
+        _costs(log_probs, targets.flatten(), acts, effects, values).view_as(out.acts) * real
+        for values in replacements
+    ]
+
+
+def _costs(
+    log_probs: Tensor, targets: Tensor, acts: Tensor, effects: Tensor, values: Tensor
+) -> Tensor:
+    """[position, d_sae] costs of setting each neuron to its value."""
+    costs = _costs_where_silent(log_probs, targets, effects, values)
+    firing = acts.nonzero()
+    for position, neuron in (part.unbind(dim=1) for part in firing.split(ENTRIES)):
+        change = values[neuron] - acts[position, neuron]
+        moved = effects[neuron] * change.unsqueeze(-1)
+        at_target = moved.gather(1, targets[position].unsqueeze(-1)).squeeze(-1)
+        costs[position, neuron] = (log_probs[position] + moved).logsumexp(dim=-1) - at_target
+    return costs
+
+
+def _costs_where_silent(
+    log_probs: Tensor, targets: Tensor, effects: Tensor, values: Tensor
+) -> Tensor:
+    """[position, d_sae] costs of lifting each neuron from zero to its value."""
+    costs = log_probs.new_zeros(len(log_probs), len(values))
+    lifted = values.nonzero().squeeze(-1)
+    if len(lifted):
+        moved = effects[lifted] * values[lifted].unsqueeze(-1)
+        top = moved.amax(dim=-1)
+        total = log_probs.exp() @ (moved - top.unsqueeze(-1)).exp().T
+        costs[:, lifted] = top + total.log() - moved.T[targets]
+    return costs
+
+
+@torch.no_grad()
+def one_by_one(
+    model: Transformer, examples: Examples, replacements: Sequence[Tensor]
+) -> list[Tensor]:
+    """The same by one forward pass for each neuron, which a hook removes: the reference."""
+    plain = _losses(model, examples)
+    costs = []
+    for values in replacements:
+        rises = []
+        for neuron in range(len(values)):
+            with removing(model, [neuron], replacement=values):
+                rises.append(_losses(model, examples) - plain)
+        costs.append(torch.stack(rises, dim=-1))
+    return costs
+
+
+def _losses(model: Transformer, examples: Examples) -> Tensor:
+    """[n, length] cross-entropy, 0 at pads."""
+    logits = model(examples.prompts, examples.answers[:, :-1]).logits
+    targets = examples.answers[:, 1:]
+    losses = F.cross_entropy(
+        logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="none"
+    )
+    return losses.view_as(targets)
+
+
+Costs = Callable[[Transformer, Examples, Sequence[Tensor]], list[Tensor]]
+METHODS: dict[str, Costs] = {"closed": closed_form, "hooks": one_by_one}

@@ -1,0 +1,87 @@
+"""What the model knows and which neurons fire, on pairs that every task shares."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from toytask_cli.analysis.prediction import outputs
+from toytask_cli.dataset import PARTS, Grid
+from toytask_cli.errors import ToytaskError, UsageError
+from toytask_cli.model import Transformer
+from toytask_cli.objective import exact_match
+from toytask_cli.tokenizer import PAD
+
+
+class Survey(NamedTuple):
+    """One forward pass over all tasks at the same pairs, on the CPU."""
+
+    right: Tensor  # [task, pair] bool, exact match
+    density: Tensor  # [task, d_sae] share of the task's answer positions where the neuron fires
+    mean_acts: Tensor  # [d_sae] mean activation over the answer positions of all tasks
+
+
+def survey(model: Transformer, grid: Grid, pairs: Tensor) -> Survey:
+    """Looks at all tasks at these pairs, [n] with n > 0, padding left out."""
+    rights, fired, positions = [], [], []
+    acts = torch.zeros(model.sae.encoder.out_features, dtype=torch.float64)
+    for examples in grid.matched(pairs):
+        right, counts, n = [], torch.zeros_like(acts), 0
+        for batch, out in outputs(model, examples):
+            right.append(exact_match(out.logits, batch.answers).cpu())
+            real = out.acts[batch.answers[:, 1:] != PAD]
+            acts += real.sum(dim=0).cpu()
+            counts += (real > 0).sum(dim=0).cpu()
+            n += len(real)
+        rights.append(torch.cat(right))
+        fired.append(counts)
+        positions.append(n)
+    density = torch.stack(fired) / torch.tensor(positions)[:, None]
+    return Survey(torch.stack(rights), density.float(), (acts / sum(positions)).float())
+
+
+@dataclass(frozen=True)
+class PairCounts:
+    """Which operand pairs neurons are judged on, and why others are not."""
+
+    twin_elsewhere: int  # dropped: validation for some task, but trained or tested on for another
+    candidates: int  # validation for every task, and not kept back for the report
+    wrong: dict[str, int]  # dropped: task → candidates that the model gets wrong for it
+    right: int  # candidates that the model gets right for every task
+    used: int  # those, or the sample that was drawn from them
+
+
+def pairs_to_judge(
+    grid: Grid, candidates: Tensor, right: Tensor, limit: int | None, draw: torch.Generator
+) -> tuple[Tensor, PairCounts]:
+    """The candidates that are right for every task, or a random sample of them.
+
+    Args:
+        candidates: [n] pairs.
+        right: [task, n] whether the model gets them right.
+        limit: number of pairs to draw, or None for all; all as well where there are fewer.
+        draw: where the sample comes from.
+
+    Raises:
+        UsageError: a limit below 1.
+        ToytaskError: no pair is right for every task.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError(f"pairs is {limit}: must be 1 or more")
+    known = candidates[right.all(dim=0)]
+    if not len(known):
+        raise ToytaskError(
+            "the model answers no validation pair correctly for every task: train it longer"
+        )
+    used = known
+    if limit is not None:
+        used = known[torch.randperm(len(known), generator=draw)[:limit].sort().values]
+    validation = grid.parts == PARTS.index("validation")
+    return used, PairCounts(
+        twin_elsewhere=int((validation.any(dim=0) & ~validation.all(dim=0)).sum()),
+        candidates=len(candidates),
+        wrong={task.name: int((~right[i]).sum()) for i, task in enumerate(grid.tasks)},
+        right=len(known),
+        used=len(used),
+    )

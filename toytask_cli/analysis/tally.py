@@ -1,0 +1,101 @@
+"""Adds up removal costs over pairs: means, halves, bootstrap resamples, answer positions.
+
+All of these are weighted means over pairs, so a chunk of pairs is one matrix product: weights
+[row, pair] times costs [pair, neuron]. The bootstrap is Poisson's (Hanley & MacGibbon, 2006):
+each pair gets a Poisson(1) weight in each resample, drawn chunk by chunk, so that memory does not
+grow with the number of pairs. The tasks share the weights, since they share the pairs.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from toytask_cli.analysis.removal_costs import Costs
+from toytask_cli.dataset import Grid
+from toytask_cli.model import Transformer
+from toytask_cli.tokenizer import PAD
+
+# Pairs worked on at once. It decides which random numbers a pair gets, so it is no option.
+CHUNK = 512
+
+RESAMPLES = 1000
+
+
+class Tally(NamedTuple):
+    """Mean costs over pairs, nats, float32 on the CPU."""
+
+    importance: Tensor  # [task, d_sae] neuron removed
+    low: Tensor  # [task, d_sae] lower end of its 95 % percentile interval
+    high: Tensor  # [task, d_sae] upper end
+    halves: Tensor  # [task, 2, d_sae] importance over each random half of the pairs
+    mean_ablation: Tensor  # [task, d_sae] neuron set to its mean
+    by_place: Tensor  # [task, place, d_sae] neuron removed, mean over answers that are so long
+    at_place: Tensor  # [task, place] int64, number of these
+
+
+def tally(
+    model: Transformer,
+    grid: Grid,
+    pairs: Tensor,
+    means: Tensor,
+    costs: Costs,
+    draw: torch.Generator,
+    resamples: int = RESAMPLES,
+) -> Tally:
+    """Runs through the pairs, chunk by chunk.
+
+    Args:
+        pairs: [n] to measure on.
+        means: [d_sae] what mean ablation sets neurons to; neurons with mean 0 cost nothing.
+        costs: how to find the costs of one chunk, a value of `removal_costs.METHODS`.
+        draw: where halves and resamples come from.
+    """
+    device = model.readout.weight.device
+    values = (torch.zeros_like(means).to(device), means.to(device))
+    live = values[1].nonzero().squeeze(-1)
+    n_tasks, n_places = len(grid.tasks), grid.answers.shape[-1] - 1
+    sums = torch.zeros(n_tasks, 3 + resamples, len(live), device=device)
+    mean_sums = torch.zeros(n_tasks, len(live), device=device)
+    place_sums = torch.zeros(n_tasks, n_places, len(live), device=device)
+    at_place = torch.zeros(n_tasks, n_places, dtype=torch.int64, device=device)
+    totals = torch.zeros(3 + resamples, device=device)
+    halves = torch.randperm(len(pairs), generator=draw) % 2
+    for chunk, half in zip(pairs.split(CHUNK), halves.split(CHUNK), strict=True):
+        weights = _weights(half, resamples, draw).to(device)
+        totals += weights.sum(dim=1)
+        for task, examples in enumerate(grid.matched(chunk)):
+            batch = examples.to(device)
+            removed, averaged = (cost[..., live] for cost in costs(model, batch, values))
+            real = batch.answers[:, 1:] != PAD
+            lengths = real.sum(dim=1, keepdim=True)
+            sums[task].addmm_(weights, removed.sum(dim=1) / lengths)
+            mean_sums[task] += (averaged.sum(dim=1) / lengths).sum(dim=0)
+            place_sums[task] += removed.sum(dim=0)
+            at_place[task] += real.sum(dim=0)
+    # A half or a resample of very few pairs can be empty.
+    rows = sums / totals.clamp(min=1).unsqueeze(-1)
+    low, high = _interval(rows[:, 3:])
+    by_place = place_sums / at_place.clamp(min=1).unsqueeze(-1)
+    found = (rows[:, 0], low, high, rows[:, 1:3], mean_sums / len(pairs), by_place)
+    return Tally(*(_widen(part, live, len(means)) for part in found), at_place.cpu())
+
+
+def _weights(half: Tensor, resamples: int, draw: torch.Generator) -> Tensor:
+    """[3 + resamples, pair] every pair once, those of either half, and the resamples."""
+    poisson = torch.poisson(torch.ones(resamples, len(half)), generator=draw)
+    return torch.cat([torch.ones(1, len(half)), torch.stack([1 - half, half]), poisson])
+
+
+def _interval(resampled: Tensor) -> tuple[Tensor, Tensor]:
+    """[task, resample, neuron] → ends of the 95 % percentile interval, [task, neuron] each."""
+    ordered = resampled.sort(dim=1).values
+    last = ordered.shape[1] - 1
+    return ordered[:, round(0.025 * last)], ordered[:, round(0.975 * last)]
+
+
+def _widen(part: Tensor, live: Tensor, d_sae: int) -> Tensor:
+    """[..., live] → [..., d_sae] on the CPU, 0 at the neurons that never fire."""
+    wide = part.new_zeros(*part.shape[:-1], d_sae)
+    wide[..., live] = part
+    return wide.cpu()
