@@ -13,8 +13,9 @@ from toytask_cli.device import find_device, find_precision
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import new_model
 from toytask_cli.runs import files
+from toytask_cli.runs.config import Config
 from toytask_cli.runs.datafile import read_spec, write_data
-from toytask_cli.runs.run import Config, Run
+from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
 CPU = torch.device("cpu")

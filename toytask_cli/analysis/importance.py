@@ -9,7 +9,6 @@ task, so that tasks are compared on the same operands.
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from toytask_cli.analysis.removal import loss_increases

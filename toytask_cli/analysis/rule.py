@@ -16,8 +16,8 @@ from torch import Tensor
 
 from toytask_cli.errors import UsageError
 
-# No more removals than this are tried; below the floor, in nats, importances are rounding.
-CURVE_POINTS, CURVE_FLOOR = 60, 1e-5
+# No more removals than this are tried; below the floor, in nats, importances are mostly rounding.
+CURVE_POINTS, CURVE_FLOOR = 60, 1e-7
 
 
 class Removal(NamedTuple):

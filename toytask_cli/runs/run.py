@@ -11,75 +11,23 @@ runs/01/
 """
 
 import json
-import platform
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy
 import torch
 from torch import Tensor
 
-from toytask_cli import __version__
 from toytask_cli.dataset import Grid, build_grid
-from toytask_cli.errors import ToytaskError, UsageError, unknown
+from toytask_cli.errors import ToytaskError, unknown
 from toytask_cli.model import Transformer, empty_model
-from toytask_cli.recipe import Recipe
 from toytask_cli.runs import files
+from toytask_cli.runs.config import Config
 
 RUNS = Path("runs")
 REFERENCE = RUNS / "reference"
 TRAIN_FIRST = "train a model with `toytask train`"
-
-
-@dataclass(frozen=True)
-class Config:
-    """What a run was made from; `config.json`."""
-
-    recipe: Recipe
-    device: str
-    precision: str
-    threads: int
-    versions: dict[str, str]
-
-    @classmethod
-    def here(cls, recipe: Recipe, device: torch.device, precision: torch.dtype) -> "Config":
-        """The configuration of a run on this machine."""
-        versions = {
-            "toytask": __version__,
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "numpy": numpy.__version__,
-        }
-        name = str(precision).removeprefix("torch.")
-        return cls(recipe, str(device), name, torch.get_num_threads(), versions)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any], source: str) -> "Config":
-        """Strict: every key and no other.
-
-        Raises:
-            ToytaskError: a key that is unknown or missing, or a value of the wrong kind.
-        """
-        kinds = {"recipe": dict, "device": str, "precision": str, "threads": int, "versions": dict}
-        for key in values:
-            if key not in kinds:
-                raise ToytaskError(f"{source}: {unknown('key', key, kinds)}")
-        for key, kind in kinds.items():
-            if key not in values:
-                raise ToytaskError(f"{source}: missing key {key!r}")
-            if not isinstance(values[key], kind):
-                raise ToytaskError(f"{source}: {key} is no {kind.__name__}")
-        try:
-            recipe = Recipe.from_json(values["recipe"], source)
-        except UsageError as error:
-            raise ToytaskError(f"{source}: {error}") from error
-        return cls(**{**values, "recipe": recipe})
-
-    def to_json(self) -> dict[str, Any]:
-        """The object that `from_json` reads."""
-        return {**asdict(self), "recipe": self.recipe.to_json()}
 
 
 class Run:
@@ -196,6 +144,35 @@ class Run:
         """
         mend = f"make it with `toytask {name} {self.path}`"
         return self._read_bound(self.path / "reports" / f"{name}.json", mend)
+
+    def write_ablation(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Writes `ablations/<name>.json`, bound to run and weights; gives what was written.
+
+        Raises:
+            ToytaskError: a name that is no plain file name.
+        """
+        return self._write_bound(self._ablation_file(name), report)
+
+    def read_ablation(self, name: str) -> dict[str, Any]:
+        """Reads an ablation, refusing one that was made from other weights.
+
+        Raises:
+            ToytaskError: there is none of this name, or it is cut, foreign, or of other weights.
+        """
+        names = self.ablation_names()
+        path = self._ablation_file(name)
+        if names and name not in names:
+            raise ToytaskError(f"{self.path}: {unknown('ablation', name, names)}")
+        return self._read_bound(path, f"make it with `toytask ablate {self.path}`")
+
+    def ablation_names(self) -> list[str]:
+        """Names of the ablations that are there, in order."""
+        return sorted(path.stem for path in (self.path / "ablations").glob("*.json"))
+
+    def _ablation_file(self, name: str) -> Path:
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise ToytaskError(f"{name!r} is no name: use letters, digits, and . _ + -")
+        return self.path / "ablations" / f"{name}.json"
 
     def _write_bound(self, path: Path, report: Mapping[str, Any]) -> dict[str, Any]:
         bound = {"run": str(self.path), "weights_sha256": self.weights_sha256(), **report}

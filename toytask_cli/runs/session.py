@@ -16,7 +16,8 @@ from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import empty_model, new_model
 from toytask_cli.recipe import Recipe
 from toytask_cli.runs import files
-from toytask_cli.runs.run import Config, Run
+from toytask_cli.runs.config import Config
+from toytask_cli.runs.run import Run
 from toytask_cli.training.schedule import LEARN, SEPARATE, Phase
 from toytask_cli.training.trainer import EpochRecord, Progress, Trainer
 

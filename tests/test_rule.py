@@ -1,0 +1,133 @@
+"""The rule on hand-made importances, and the removals that tolerances give."""
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from toytask_cli.analysis.rule import CURVE_POINTS, choose_neurons, entry_tolerances, removals
+from toytask_cli.errors import UsageError
+
+# Two tasks, the first one removed:   0    1     2     3     4    5     6    7    8
+HAND_MADE = torch.tensor(
+    [
+        [0.5, 0.5, 0.5, 0.05, 0.0, -0.1, 0.05, 0.1, 0.2],
+        [0.0, -0.1, 0.05, 0.5, 0.0, -0.1, 0.05, 0.3, 0.1],
+    ]
+)
+
+
+def literal_rule(importance: Tensor, removed: list[int], tolerance: float) -> list[int]:
+    """The rule word for word."""
+    values = importance.double()
+    kept = [k for k in range(len(values)) if k not in removed]
+    chosen = []
+    for i in range(values.shape[1]):
+        gain = max(float(values[r, i]) for r in removed)
+        spared = all(
+            values[k, i] <= 0 or (values[k, i] < tolerance and values[k, i] < gain) for k in kept
+        )
+        if gain > 0 and spared:
+            chosen.append(i)
+    return chosen
+
+
+def test_at_tolerance_zero_only_neurons_that_cost_the_kept_task_nothing_go() -> None:
+    assert choose_neurons(HAND_MADE, [0], 0.0).tolist() == [0, 1]
+
+
+def test_a_tolerance_lets_neurons_go_that_matter_more_to_the_removed_task() -> None:
+    assert choose_neurons(HAND_MADE, [0], 0.06).tolist() == [0, 1, 2]
+    assert choose_neurons(HAND_MADE, [0], 100.0).tolist() == [0, 1, 2, 8]
+
+
+def test_a_tie_between_the_tasks_keeps_the_neuron() -> None:
+    assert 6 not in choose_neurons(HAND_MADE, [0], 100.0)
+    assert 6 not in choose_neurons(HAND_MADE, [1], 100.0)
+
+
+def test_an_importance_equal_to_the_tolerance_keeps_the_neuron() -> None:
+    cost = float(HAND_MADE[1, 2])
+    assert 2 not in choose_neurons(HAND_MADE, [0], cost)
+    assert 2 in choose_neurons(HAND_MADE, [0], cost * 1.0001)
+
+
+def test_removing_the_other_task_mirrors_the_rule() -> None:
+    assert choose_neurons(HAND_MADE, [1], 0.2).tolist() == [3, 7]
+    assert choose_neurons(HAND_MADE, [1], 0.0).tolist() == []
+
+
+def test_every_kept_task_must_be_spared() -> None:
+    three = torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.3, 0.0], [0.0, 0.0, 2.0]])
+    assert choose_neurons(three, [0], 0.5).tolist() == [0, 1]
+    assert choose_neurons(three, [0], 0.2).tolist() == [0]
+    assert choose_neurons(three, [0], 9.0).tolist() == [0, 1]
+
+
+def test_of_several_removed_tasks_the_largest_importance_counts() -> None:
+    three = torch.tensor([[1.0, -1.0, 0.1], [-1.0, 1.0, 0.3], [0.0, 0.0, 0.2]])
+    assert choose_neurons(three, [0, 1], 0.5).tolist() == [0, 1, 2]
+    assert choose_neurons(three, [0], 0.5).tolist() == [0]
+
+
+matrices = st.integers(2, 4).flatmap(
+    lambda tasks: st.integers(1, 12).flatmap(
+        lambda n: st.lists(
+            st.lists(st.sampled_from([-0.2, 0.0, 0.1, 0.2, 0.5, 1.0]), min_size=n, max_size=n),
+            min_size=tasks,
+            max_size=tasks,
+        ).map(torch.tensor)
+    )
+)
+
+
+@given(matrices, st.sampled_from([0.0, 0.1, 0.15, 0.2, 0.7, 5.0]), st.data())
+def test_the_choice_is_the_rule_word_for_word(
+    importance: Tensor, tolerance: float, data: st.DataObject
+) -> None:
+    n_removed = data.draw(st.integers(1, len(importance) - 1))
+    removed = data.draw(st.permutations(range(len(importance))))[:n_removed]
+    expected = literal_rule(importance, removed, tolerance)
+    assert choose_neurons(importance, removed, tolerance).tolist() == expected
+
+
+@given(matrices)
+def test_the_removals_are_distinct_grow_and_are_what_their_tolerances_choose(
+    importance: Tensor,
+) -> None:
+    found = removals(importance, [0])
+    assert found[0].tolerance == 0.0
+    for smaller, larger in zip(found, found[1:], strict=False):
+        assert smaller.tolerance < larger.tolerance
+        assert set(smaller.neurons.tolist()) < set(larger.neurons.tolist())
+    for tolerance, neurons in found:
+        assert neurons.tolist() == literal_rule(importance, [0], tolerance)
+    assert found[-1].neurons.tolist() == literal_rule(importance, [0], 1e9)
+
+
+def test_many_removals_are_thinned_out_but_keep_both_ends() -> None:
+    draw = torch.Generator().manual_seed(0)
+    cost = 10 ** (6 * torch.rand(500, generator=draw) - 6)
+    importance = torch.stack([torch.full((500,), 2.0), cost])
+    found = removals(importance, [0])
+    assert CURVE_POINTS / 2 < len(found) <= CURVE_POINTS
+    assert len(found[0].neurons) == 0
+    assert len(found[-1].neurons) == 500
+
+
+def test_removals_below_the_floor_still_reach_the_last_one() -> None:
+    importance = torch.stack([torch.ones(100), torch.arange(1, 101) * 1e-12])
+    assert len(removals(importance, [0])[-1].neurons) == 100
+
+
+def test_neurons_that_no_tolerance_removes_enter_at_infinity() -> None:
+    starts = entry_tolerances(HAND_MADE, [0])
+    assert starts[[0, 1]].tolist() == [0.0, 0.0]
+    assert starts[[3, 4, 5, 6, 7]].isinf().all()
+
+
+@pytest.mark.parametrize("tolerance", [-0.1, float("nan"), float("inf")])
+def test_a_tolerance_that_is_no_amount_of_loss_is_refused(tolerance: float) -> None:
+    with pytest.raises(UsageError, match="tolerance is .*: must be 0 or more"):
+        choose_neurons(HAND_MADE, [0], tolerance)

@@ -1,0 +1,62 @@
+"""What a run was made from: enough to rebuild everything."""
+
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy
+import torch
+
+from toytask_cli import __version__
+from toytask_cli.errors import ToytaskError, UsageError, unknown
+from toytask_cli.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Config:
+    """The contents of `config.json`."""
+
+    recipe: Recipe
+    device: str
+    precision: str
+    threads: int
+    versions: dict[str, str]
+
+    @classmethod
+    def here(cls, recipe: Recipe, device: torch.device, precision: torch.dtype) -> "Config":
+        """The configuration of a run on this machine."""
+        versions = {
+            "toytask": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "numpy": numpy.__version__,
+        }
+        name = str(precision).removeprefix("torch.")
+        return cls(recipe, str(device), name, torch.get_num_threads(), versions)
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any], source: str) -> "Config":
+        """Strict: every key and no other.
+
+        Raises:
+            ToytaskError: a key that is unknown or missing, or a value of the wrong kind.
+        """
+        kinds = {"recipe": dict, "device": str, "precision": str, "threads": int, "versions": dict}
+        for key in values:
+            if key not in kinds:
+                raise ToytaskError(f"{source}: {unknown('key', key, kinds)}")
+        for key, kind in kinds.items():
+            if key not in values:
+                raise ToytaskError(f"{source}: missing key {key!r}")
+            if not isinstance(values[key], kind):
+                raise ToytaskError(f"{source}: {key} is no {kind.__name__}")
+        try:
+            recipe = Recipe.from_json(values["recipe"], source)
+        except UsageError as error:
+            raise ToytaskError(f"{source}: {error}") from error
+        return cls(**{**values, "recipe": recipe})
+
+    def to_json(self) -> dict[str, Any]:
+        """The object that `from_json` reads."""
+        return {**asdict(self), "recipe": self.recipe.to_json()}
