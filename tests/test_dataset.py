@@ -87,6 +87,23 @@ def test_the_articles_split_has_no_test_part_and_halves_its_matched_pairs():
     assert abs(len(halves[0]) - len(halves[1])) <= 1
 
 
+@given(specs)
+@settings(max_examples=10)
+def test_an_answer_is_novel_when_training_lacks_one_of_its_tokens_at_its_place(spec):
+    grid = build_grid(spec)
+    novel = grid.novel()
+    for t in range(len(grid.tasks)):
+        taught = {
+            (place, token)
+            for pair in range(grid.n_pairs)
+            if grid.parts[t, pair] == 0
+            for place, token in enumerate(grid.answers[t, pair].tolist())
+        }
+        for pair in range(grid.n_pairs):
+            answer = set(enumerate(grid.answers[t, pair].tolist()))
+            assert novel[t, pair].item() == bool(answer - taught)
+
+
 def test_matched_examples_are_twins():
     grid = build_grid(DataSpec(digits=1))
     twins = grid.matched(torch.tensor([12, 47]))

@@ -95,7 +95,7 @@ def test_the_report_adds_up(model, grid):
     for name, task in report.tasks.items():
         wrong = [w for w in report.wrong if w.task == name]
         assert sum(task.mistakes.values()) == len(wrong) == round(task.n * (1 - task.accuracy))
-        for one, other in (("carry", "no_carry"), ("resplit", "no_resplit")):
+        for one, other in (("carry", "no_carry"), ("resplit", "no_resplit"), ("novel", "no_novel")):
             slices = [task.slices[one], task.slices[other]]
             assert sum(s.n for s in slices if s) == task.n
             hits = sum(s.n * s.accuracy for s in slices if s)

@@ -112,6 +112,18 @@ class Grid:
         rows = [self._plain_tokens(task.parts(a, b)) for task in self.tasks]
         return torch.from_numpy(np.stack(rows) != self.answers.numpy()).any(dim=-1)
 
+    def novel(self) -> Tensor:
+        """[task, pair] whether the answer has a token that no training answer has at that place.
+
+        Some numbers are rare as answers: `0` is the sum of one pair alone.
+        """
+        rows = []
+        for answers, parts in zip(self.answers, self.parts, strict=True):
+            taught = answers[parts == PARTS.index("train")]
+            places = zip(answers.T, taught.T, strict=True)
+            rows.append(torch.stack([~torch.isin(a, t.unique()) for a, t in places]).any(dim=0))
+        return torch.stack(rows)
+
     def _plain_tokens(self, parts: Sequence[np.ndarray]) -> np.ndarray:
         """[pair, answer length] one token for each number of the answer."""
         tokens = np.full((self.n_pairs, self.answers.shape[-1]), PAD, np.int16)

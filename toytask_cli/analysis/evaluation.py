@@ -22,6 +22,7 @@ DEFINITIONS = {
     "lower is better",
     "slices.carry": "operand pairs of which some column of digits adds up to ten or more",
     "slices.resplit": "answers whose tokens are other than the numbers written, by maximal munch",
+    "slices.novel": "answers with a token that no training answer of the task has at that place",
     "mistakes": "wrong answers by kind, as written greedily; the first kind that fits counts: "
     + "; ".join(f"{kind}: {meaning}" for kind, meaning in MISTAKES.items()),
     "greedy": "on a random sample, whether greedy decoding is right exactly where teacher "
@@ -155,14 +156,17 @@ def _wrong_answers(grid: Grid, task: int, pairs: Tensor, said: list[str]) -> lis
 
 
 def _slices(grid: Grid, task: int, pairs: Tensor, right: Tensor) -> dict[str, Accuracy | None]:
-    """Accuracy with and without carry, and with and without re-split."""
-    carry, resplit = has_carry(*grid.operands(pairs)), grid.resplit()[task, pairs]
-    return {
-        "carry": Accuracy.of(right[carry]),
-        "no_carry": Accuracy.of(right[~carry]),
-        "resplit": Accuracy.of(right[resplit]),
-        "no_resplit": Accuracy.of(right[~resplit]),
+    """Accuracy on the examples that have a property, and on those that do not."""
+    properties = {
+        "carry": has_carry(*grid.operands(pairs)),
+        "resplit": grid.resplit()[task, pairs],
+        "novel": grid.novel()[task, pairs],
     }
+    found = {}
+    for name, mask in properties.items():
+        found[name] = Accuracy.of(right[mask])
+        found[f"no_{name}"] = Accuracy.of(right[~mask])
+    return found
 
 
 def has_carry(a: Tensor, b: Tensor) -> Tensor:

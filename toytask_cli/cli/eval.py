@@ -1,5 +1,6 @@
 """`toytask eval`: accuracy on unseen examples, and how the wrong answers are wrong."""
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,9 +20,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from toytask_cli.dataset import Grid
+    from toytask_cli.model import Transformer
     from toytask_cli.runs.run import Run
 
 WRONG_SHOWN = 12
+SLICES = {
+    "carry": "a column of digits adds up to ten",
+    "no_carry": "none does",
+    "resplit": "the answer re-splits",
+    "no_resplit": "it does not",
+    "novel": "an answer token is new at its place",
+    "no_novel": "all were seen in training",
+}
 
 
 def eval_(
@@ -32,6 +42,9 @@ def eval_(
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Measure a random sample of this many examples.")
+    ] = None,
+    ablation: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Measure with this ablation in place.")
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -51,9 +64,11 @@ def eval_(
     grid = opened.grid()
     model = opened.model(grid, place)
     split = _check_split(split, grid, opened)
-    evaluation, correctness = evaluate(model, grid, split, limit, seed)
+    with _in_place(opened, model, ablation):
+        evaluation, correctness = evaluate(model, grid, split, limit, seed)
     name = "eval" if split == grid.report_part else f"eval-{split}"
-    report = opened.write_report(name, asdict(evaluation))
+    name = name if ablation is None else f"{name}-{ablation}"
+    report = opened.write_report(name, {"ablation": ablation, **asdict(evaluation)})
     if figures:
         _draw(opened, grid, name, correctness)
     if json:
@@ -62,6 +77,18 @@ def eval_(
     _print_report(report)
     err().print(f"wrote {opened.path}/reports/{name}.json", soft_wrap=True)
     say_next(f"toytask sparsity {opened.path}")
+
+
+def _in_place(
+    run: "Run", model: "Transformer", ablation: str | None
+) -> AbstractContextManager[None]:
+    """The model with an ablation's neurons removed, or as it was trained."""
+    from toytask_cli.hooks import removing
+
+    if ablation is None:
+        return nullcontext()
+    report = run.read_ablation(ablation)
+    return removing(model, report["neurons"], report["error"])
 
 
 def _check_split(split: str | None, grid: "Grid", run: "Run") -> str:
@@ -94,7 +121,8 @@ def _print_report(report: dict[str, Any]) -> None:
         "all", percent(report["accuracy"]), interval(report["ci95"]),
         f"{len(report['wrong']):,}", f"{report['n']:,}", "",
     )  # fmt: skip
-    out().print(f"exact match on the {report['split']} part of {report['run']}")
+    cut = f" with {report['ablation']}" if report["ablation"] else ""
+    out().print(f"exact match on the {report['split']} part of {report['run']}{cut}")
     out().print(table)
     _print_slices(report)
     _print_mistakes(report)
@@ -105,13 +133,12 @@ def _print_report(report: dict[str, Any]) -> None:
 
 
 def _print_slices(report: dict[str, Any]) -> None:
-    table = plain_table("accuracy", "carry", "no carry", "re-split", "not re-split")
-    for name, task in report["tasks"].items():
-        cells = (
-            f"{percent(cut['accuracy'])} of {cut['n']:,}" if cut else "-"
-            for cut in task["slices"].values()
+    table = plain_table("accuracy where", *report["tasks"])
+    for name, label in SLICES.items():
+        cuts = (task["slices"][name] for task in report["tasks"].values())
+        table.add_row(
+            label, *(f"{percent(cut['accuracy'])} of {cut['n']:,}" if cut else "-" for cut in cuts)
         )
-        table.add_row(name, *cells)
     out().print(table)
 
 

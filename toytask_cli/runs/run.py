@@ -154,7 +154,7 @@ class Run:
         return self._write_bound(self._ablation_file(name), report)
 
     def read_ablation(self, name: str) -> dict[str, Any]:
-        """Reads an ablation, refusing one that was made from other weights.
+        """Reads an ablation, with at least `neurons` and `error`, of these very weights.
 
         Raises:
             ToytaskError: there is none of this name, or it is cut, foreign, or of other weights.
@@ -163,7 +163,14 @@ class Run:
         path = self._ablation_file(name)
         if names and name not in names:
             raise ToytaskError(f"{self.path}: {unknown('ablation', name, names)}")
-        return self._read_bound(path, f"make it with `toytask ablate {self.path}`")
+        mend = f"make it with `toytask ablate {self.path}`"
+        report = self._read_bound(path, mend)
+        neurons, error = report.get("neurons"), report.get("error")
+        if not (isinstance(neurons, list) and all(type(i) is int for i in neurons)):
+            raise ToytaskError(f"{path}: neurons is no list of numbers: {mend}")
+        if not isinstance(error, str):
+            raise ToytaskError(f"{path}: error is missing: {mend}")
+        return report
 
     def ablation_names(self) -> list[str]:
         """Names of the ablations that are there, in order."""

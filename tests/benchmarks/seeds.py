@@ -1,0 +1,77 @@
+"""Does it hold on every seed? Trains one run a seed, removes each task, and prints a table.
+
+    python tests/benchmarks/seeds.py --out seeds 0 1 2 3 4
+    python tests/benchmarks/seeds.py --out four 0 1 2 -- --tasks sum,concat,diff,max
+
+What follows `--` goes to `toytask train`. A run that is there already is measured, not trained.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+TOLERANCE = 0.1
+
+
+def toytask(*args: object) -> dict[str, Any]:
+    """The JSON report of a command."""
+    command = [sys.executable, "-m", "toytask_cli", *map(str, args), "--json", "--no-figures"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    return json.loads(done.stdout)
+
+
+def run_of(seed: int, out: Path, options: list[str]) -> dict[str, Any]:
+    """The training report of a seed's run."""
+    run = out / f"seed-{seed}"
+    if not (run / "reports" / "train.json").exists():
+        toytask("train", "--seed", seed, "--out", run, *options)
+    return json.loads((run / "reports" / "train.json").read_text())
+
+
+def percent(share: float) -> str:
+    """Share in percent, without the sign."""
+    return f"{100 * share:.2f}"
+
+
+def row(seed: int, out: Path, options: list[str]) -> list[str]:
+    """A seed's cells: how it trained, and what each removal left and kept."""
+    report = run_of(seed, out, options)
+    cells = [str(seed), str(report["epochs"]), f"{report['seconds']:.0f}"]
+    cells += [percent(task["accuracy"]) for task in report["tasks"].values()]
+    for task in report["tasks"]:
+        for error in ("keep", "drop"):
+            found = toytask(
+                "ablate", out / f"seed-{seed}", "--remove", task, "--tolerance", TOLERANCE,
+                "--error", error, "--name", f"seeds-{task}-{error}",
+            )  # fmt: skip
+            before, after = found["test"]["before"], found["test"]["after"]
+            kept = min(after[k]["accuracy"] / before[k]["accuracy"] for k in found["kept_tasks"])
+            cells.append(f"{percent(after[task]['accuracy'])} / {percent(kept)}")
+    return cells
+
+
+def main() -> None:
+    """Prints one line a seed, as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("seeds", type=int, nargs="+")
+    parser.add_argument("--out", type=Path, required=True, help="directory of the runs")
+    split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
+    args = parser.parse_args(sys.argv[1:split])
+    options = sys.argv[split + 1 :]
+    args.out.mkdir(parents=True, exist_ok=True)
+    tasks = list(run_of(args.seeds[0], args.out, options)["tasks"])
+    removals = [
+        f"{task} removed, {error}: left / kept" for task in tasks for error in ("keep", "drop")
+    ]
+    header = ["seed", "epochs", "s", *(f"{task} %" for task in tasks), *removals]
+    print("| " + " | ".join(header) + " |")
+    print("| " + " | ".join("---" for _ in header) + " |")
+    for seed in args.seeds:
+        print("| " + " | ".join(row(seed, args.out, options)) + " |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

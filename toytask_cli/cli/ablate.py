@@ -1,0 +1,193 @@
+"""`toytask ablate`: removes a task's neurons together, and proves what is lost and what is kept."""
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from toytask_cli.cli.console import err, interval, out, percent, plain_table, print_json, say_next
+from toytask_cli.cli.options import (
+    DeviceOption,
+    FiguresOption,
+    JsonOption,
+    RunArgument,
+    SeedOption,
+)
+from toytask_cli.errors import UsageError
+
+if TYPE_CHECKING:
+    from toytask_cli.runs.run import Run
+
+GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
+HURT = 0.95  # and one that keeps less than this share is called damaged
+CURVE_LINES, BAR = 10, 20
+
+
+def ablate(
+    run: RunArgument = None,
+    remove: Annotated[
+        list[str] | None, typer.Option(metavar="TASK", help="Task to remove; may be repeated.")
+    ] = None,
+    tolerance: Annotated[
+        float | None,
+        typer.Option(
+            help="Remove a neuron that costs a kept task less than this, in nats per example. "
+            "Default: the largest removal that keeps 99 % of every kept task on validation."
+        ),
+    ] = None,
+    error: Annotated[
+        str, typer.Option(help="keep or drop what the autoencoder does not reconstruct.")
+    ] = "keep",
+    neurons: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="Remove these neurons, such as 12,698, and no others."),
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the ablation.")] = None,
+    seed: SeedOption = 0,
+    device: DeviceOption = "auto",
+    figures: FiguresOption = True,
+    json: JsonOption = False,
+) -> None:
+    """Remove one task and keep the others; measured on pairs that nothing was chosen on.
+
+    Example: toytask ablate runs/01 --remove concat --tolerance 0.1
+    """
+    from toytask_cli.analysis.ablation import ablate as measure
+    from toytask_cli.analysis.ablation import removed_indices
+    from toytask_cli.analysis.importance import measure_importance
+    from toytask_cli.device import find_device
+    from toytask_cli.runs.run import Run
+
+    chosen = None if neurons is None else _split_numbers(neurons)
+    opened = Run.open(run)
+    grid = opened.grid()
+    removed_indices(grid, remove or [])
+    model = opened.model(grid, find_device(device))
+    _, found = measure_importance(model, grid, seed=seed)
+    ablation = measure(
+        model, grid, found,
+        remove=remove or [], tolerance=tolerance, neurons=chosen, error=error, seed=seed,
+    )  # fmt: skip
+    name = name or ablation.default_name
+    report = opened.write_ablation(name, asdict(ablation))
+    if figures:
+        _draw(opened, name, report)
+    if json:
+        print_json(report)
+        return
+    _print_report(report)
+    err().print(f"wrote {opened.path}/ablations/{name}.json", soft_wrap=True)
+    say_next(f"toytask chat {opened.path} --ablation {name}")
+
+
+def _split_numbers(text: str) -> list[int]:
+    try:
+        return [int(number) for number in text.split(",")]
+    except ValueError:
+        raise UsageError(f"neurons is {text!r}: must be numbers, such as 12,698") from None
+
+
+def _draw(run: "Run", name: str, report: dict[str, Any]) -> None:
+    from toytask_cli.figures.ablation import draw_bars, draw_curve
+    from toytask_cli.figures.style import png
+
+    run.write_figure(f"{name}-curve", png(draw_curve(report)))
+    run.write_figure(f"{name}-bars", png(draw_bars(report)))
+
+
+def _print_report(report: dict[str, Any]) -> None:
+    tolerance = report["tolerance"]
+    rule = "a given set" if tolerance is None else f"tolerance {tolerance:g} nats"
+    out().print(
+        f"{len(report['neurons'])} of {report['n_live']} live neurons removed ({rule}, "
+        f"error {report['error']}), chosen on validation, measured on test"
+    )
+    _print_accuracy(report)
+    out().print(in_words(report), soft_wrap=True)
+    _print_instead(report)
+    if report["curve"]:
+        _print_curve(report)
+
+
+def _print_accuracy(report: dict[str, Any]) -> None:
+    table = plain_table(
+        "task", "before", "95 % interval", "after", "95 % interval", "random neurons"
+    )
+    test = report["test"]
+    for task in test["before"]:
+        before, after, control = (test[key][task] for key in ("before", "after", "random_control"))
+        table.add_row(
+            f"{task}{' (removed)' if task in report['removed_tasks'] else ''}",
+            percent(before["accuracy"]), interval(before["ci95"]),
+            percent(after["accuracy"]), interval(after["ci95"]),
+            f"{percent(control['mean'])} ({interval((control['min'], control['max']))})",
+        )  # fmt: skip
+    out().print(table)
+    if test["reconstructed"]:
+        dropped = (f"{t} {percent(a['accuracy'])}" for t, a in test["reconstructed"].items())
+        out().print(f"with the error dropped and no neuron removed: {', '.join(dropped)}")
+
+
+def in_words(report: dict[str, Any]) -> str:
+    """`concat is gone (0.0 % left, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of what it had`."""
+    test = report["test"]
+    share = {
+        task: after["accuracy"] / test["before"][task]["accuracy"]
+        if test["before"][task]["accuracy"]
+        else None
+        for task, after in test["after"].items()
+    }
+    words = [
+        f"{task} {_fate(share[task])} ({100 * test['after'][task]['accuracy']:.1f} % left, "
+        f"95 % interval {interval(test['after'][task]['ci95'])})"
+        for task in report["removed_tasks"]
+    ]
+    for task in report["kept_tasks"]:
+        kept = "had nothing to keep" if share[task] is None else f"keeps {100 * share[task]:.1f} %"
+        words.append(f"{task} {kept}" + ("" if share[task] is None else " of what it had"))
+    return ", ".join(words)
+
+
+def _fate(share: float | None) -> str:
+    if share is None:
+        return "was never learnt"
+    if share < GONE:
+        return "is gone"
+    return "is damaged" if share < HURT else "is still there"
+
+
+def _print_instead(report: dict[str, Any]) -> None:
+    found = {task: one for task, one in report["instead"].items() if one["looked_at"]}
+    if not found:
+        return
+    kinds = next(iter(found.values()))["mistakes"]
+    table = plain_table("says instead", *(kind.replace("_", " ") for kind in kinds), "such as")
+    for task, one in found.items():
+        shares = (f"{100 * n / one['looked_at']:.0f} %" for n in one["mistakes"].values())
+        example = one["examples"][0]
+        table.add_row(task, *shares, f"{example['prompt']} → {example['said'] or '(nothing)'}")
+    out().print(table)
+
+
+def _print_curve(report: dict[str, Any]) -> None:
+    """Some points of the curve, on test, as bars."""
+    removed, kept = report["removed_tasks"], report["kept_tasks"]
+    table = plain_table("tolerance", "neurons", f"left of {report['removed_task']}", "", "kept", "")
+    for column in (3, 5):
+        table.columns[column].justify = "left"
+    curve = report["curve"]
+    lines = min(CURVE_LINES, len(curve))
+    for place in sorted({round(i * (len(curve) - 1) / max(1, lines - 1)) for i in range(lines)}):
+        point = curve[place]
+        left = max(point["test"][task] for task in removed)
+        stays = min(point["test"][task] for task in kept)
+        table.add_row(
+            f"{point['tolerance']:.3g}", str(point["n_neurons"]),
+            percent(left), f"[red]{bar(left)}[/]", percent(stays), f"[green]{bar(stays)}[/]",
+        )  # fmt: skip
+    out().print(table)
+
+
+def bar(share: float) -> str:
+    """A bar of up to `BAR` cells for a share of 0 to 1."""
+    return "█" * round(share * BAR)

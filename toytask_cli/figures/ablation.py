@@ -1,0 +1,94 @@
+"""What a removal costs: over all tolerances, and before against after."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from toytask_cli.figures.style import panels, style
+
+
+def draw_curve(report: Mapping[str, Any]) -> Figure:
+    """Accuracy that is left of the removed task against accuracy of the kept one.
+
+    One point for each tolerance, on validation and on test; the removal of the report, and the
+    random controls. Of several removed tasks the best one counts, of several kept ones the worst.
+    """
+    with style():
+        figure, (axis,) = panels(1, width=6.2, height=4.8)
+        for part, marker in (("validation", "o"), ("test", "s")):
+            points = [_left_and_kept(report, point[part]) for point in report["curve"]]
+            if points:
+                axis.plot(*np.transpose(points), marker=marker, label=part, alpha=0.8, markersize=4)
+        draws = {task: control["draws"] for task, control in report["test"]["random_control"].items()}
+        cloud = [
+            _left_and_kept(report, dict(zip(draws, values, strict=True)))
+            for values in zip(*draws.values(), strict=True)
+        ]
+        axis.scatter(*np.transpose(cloud), color="0.6", s=18, label="random neurons", zorder=1)
+        after = {task: found["accuracy"] for task, found in report["test"]["after"].items()}
+        before = {task: found["accuracy"] for task, found in report["test"]["before"].items()}
+        axis.scatter(*_left_and_kept(report, before), marker="X", s=90, color="C4", label="before")
+        axis.scatter(
+            *_left_and_kept(report, after), marker="*", s=260, color="C3", zorder=4,
+            label=f"this removal: {len(report['neurons'])} neurons",
+        )  # fmt: skip
+        axis.set(
+            title=f"{report['removed_task']} removed, {', '.join(report['kept_tasks'])} kept",
+            xlabel=f"accuracy left of {report['removed_task']} (%)",
+            ylabel=f"accuracy of {' / '.join(report['kept_tasks'])} (%)",
+            xlim=(-4, 104),
+            ylim=(-4, 104),
+        )
+        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        sns.despine(figure)
+        return figure
+
+
+def _left_and_kept(
+    report: Mapping[str, Any], accuracy: Mapping[str, float]
+) -> tuple[float, float]:
+    left = max(accuracy[task] for task in report["removed_tasks"])
+    return 100 * left, 100 * min(accuracy[task] for task in report["kept_tasks"])
+
+
+def draw_bars(report: Mapping[str, Any]) -> Figure:
+    """Accuracy of every task on test before and after, with 95 % intervals, and the control."""
+    with style():
+        tasks = list(report["test"]["before"])
+        figure, (axis,) = panels(1, width=max(4.6, 1.9 * len(tasks)), height=4.2)
+        _bars(axis, -0.26, [report["test"]["before"][task] for task in tasks], "before", "C0")
+        _bars(axis, 0.0, [report["test"]["after"][task] for task in tasks], "after", "C3")
+        controls = [report["test"]["random_control"][task] for task in tasks]
+        means = np.array([100 * control["mean"] for control in controls])
+        ends = np.array([[100 * control[end] for control in controls] for end in ("min", "max")])
+        axis.bar(
+            np.arange(len(tasks)) + 0.26, means, 0.24, color="0.75", label="random neurons",
+            yerr=abs(ends - means), capsize=3, error_kw={"elinewidth": 1},
+        )  # fmt: skip
+        axis.set_xticks(range(len(tasks)), labels=tasks)
+        axis.set(
+            title=f"{report['removed_task']} removed: {len(report['neurons'])} of "
+            f"{report['n_live']} live neurons",
+            ylabel="exact match on test (%)",
+            ylim=(0, 119),
+        )
+        axis.legend(ncols=3, loc="upper center", fontsize=8, frameon=False)
+        axis.grid(visible=False, axis="x")
+        sns.despine(figure)
+        return figure
+
+
+def _bars(
+    axis: Axes, shift: float, found: list[Mapping[str, Any]], label: str, colour: str
+) -> None:
+    heights = np.array([100 * one["accuracy"] for one in found])
+    ends = np.array([[100 * one["ci95"][end] for one in found] for end in (0, 1)])
+    bars = axis.bar(
+        np.arange(len(found)) + shift, heights, 0.24, color=colour, label=label,
+        yerr=abs(ends - heights), capsize=3, error_kw={"elinewidth": 1},
+    )  # fmt: skip
+    axis.bar_label(bars, fmt="%.1f", fontsize=8, padding=3)
