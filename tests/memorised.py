@@ -19,9 +19,12 @@ def memorised(*tasks: str, steps: int = 400) -> tuple[Transformer, Grid]:
     grid = build_grid(recipe)
     model = new_model(recipe, len(grid.tokenizer))
     examples = grid.examples(
-        *(index.flatten() for index in torch.meshgrid(
-            torch.arange(len(tasks)), torch.arange(grid.n_pairs), indexing="ij"
-        ))
+        *(
+            index.flatten()
+            for index in torch.meshgrid(
+                torch.arange(len(tasks)), torch.arange(grid.n_pairs), indexing="ij"
+            )
+        )
     )
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.1)
     for step in range(steps):

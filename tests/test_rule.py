@@ -1,5 +1,7 @@
 """The rule on hand-made importances, and the removals that tolerances give."""
 
+from itertools import pairwise
+
 import pytest
 import torch
 from hypothesis import given
@@ -98,7 +100,7 @@ def test_the_removals_are_distinct_grow_and_are_what_their_tolerances_choose(
 ) -> None:
     found = removals(importance, [0])
     assert found[0].tolerance == 0.0
-    for smaller, larger in zip(found, found[1:], strict=False):
+    for smaller, larger in pairwise(found):
         assert smaller.tolerance < larger.tolerance
         assert set(smaller.neurons.tolist()) < set(larger.neurons.tolist())
     for tolerance, neurons in found:

@@ -23,8 +23,8 @@ from toytask_cli.model import Transformer
 from toytask_cli.tokenizer import PAD
 
 # Pairs of a position and a firing neuron that are worked on at once: a few tensors of this many
-# rows, one column for each token of the vocabulary.
-ENTRIES = 8192
+# rows, one column for each token of the vocabulary. So few stay in a processor's cache.
+ENTRIES = 2048
 
 
 def readout_effects(model: Transformer) -> Tensor:
@@ -66,9 +66,9 @@ def _costs(
     firing = acts.nonzero()
     for position, neuron in (part.unbind(dim=1) for part in firing.split(ENTRIES)):
         change = values[neuron] - acts[position, neuron]
-        moved = effects[neuron] * change.unsqueeze(-1)
-        at_target = moved.gather(1, targets[position].unsqueeze(-1)).squeeze(-1)
-        costs[position, neuron] = (log_probs[position] + moved).logsumexp(dim=-1) - at_target
+        moved = torch.addcmul(log_probs[position], effects[neuron], change.unsqueeze(-1))
+        at_target = effects[neuron, targets[position]] * change
+        costs[position, neuron] = moved.logsumexp(dim=-1) - at_target
     return costs
 
 

@@ -76,9 +76,19 @@ def tally(
     # A half or a resample of very few pairs can be empty.
     rows = sums / totals.clamp(min=1).unsqueeze(-1)
     low, high = _interval(rows[:, 3:])
-    by_place = place_sums / at_place.clamp(min=1).unsqueeze(-1)
-    found = (rows[:, 0], low, high, rows[:, 1:3], mean_sums / len(pairs), by_place)
-    return Tally(*(_widen(part, live, len(means)) for part in found), at_place.cpu())
+
+    def wide(part: Tensor) -> Tensor:
+        return _widen(part, live, len(means))
+
+    return Tally(
+        importance=wide(rows[:, 0]),
+        low=wide(low),
+        high=wide(high),
+        halves=wide(rows[:, 1:3]),
+        mean_ablation=wide(mean_sums / len(pairs)),
+        by_place=wide(place_sums / at_place.clamp(min=1).unsqueeze(-1)),
+        at_place=at_place.cpu(),
+    )
 
 
 def _weights(half: Tensor, resamples: int, draw: torch.Generator) -> Tensor:
