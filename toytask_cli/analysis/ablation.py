@@ -202,9 +202,7 @@ def _curve(
 ) -> list[CurvePoint]:
     """Points beside [point, task, pair] whether the answer is right on either part."""
     return [
-        CurvePoint(
-            point.tolerance, len(point.neurons), _shares(names, on_v), _shares(names, on_t)
-        )
+        CurvePoint(point.tolerance, len(point.neurons), _shares(names, on_v), _shares(names, on_t))
         for point, on_v, on_t in zip(points, validation, test, strict=True)
     ]
 

@@ -27,8 +27,8 @@ DEFINITIONS = {
     "reconstructed": "the SAE's reconstruction in place and no neuron removed; null with the error "
     "kept, where it is the same as before",
     "after": "the neurons removed",
-    "test": "on pairs that neither the neurons nor the weights were chosen on; in a split without a "
-    "test part, on the half of the shared validation pairs that the neurons were not chosen on",
+    "test": "on pairs that neither the neurons nor the weights were chosen on; in a split without "
+    "a test part, on the half of the shared validation pairs that the neurons were not chosen on",
     "validation": "on the pairs that the neurons were chosen on",
     "random_control": f"accuracy with as many random live neurons removed, {DRAWS} draws, matched "
     f"in density within {STRATA} strata",

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 # Live neurons are put in order of density and cut into this many strata of equal size.
-STRATA = 10
+STRATA = 5
 
 DRAWS = 20
 

@@ -82,9 +82,7 @@ def right_without(
     return right
 
 
-def loss_increases(
-    model: Transformer, grid: Grid, pairs: Tensor, sets: Sequence[Tensor]
-) -> Tensor:
+def loss_increases(model: Transformer, grid: Grid, pairs: Tensor, sets: Sequence[Tensor]) -> Tensor:
     """[set, task] mean over pairs of the loss with the whole set removed, less the loss without.
 
     The loss of an example is the mean cross-entropy over its answer's tokens, in nats; the
