@@ -9,6 +9,8 @@ from toytask_cli import __version__
 from toytask_cli.cli.console import say_error
 from toytask_cli.cli.data import data
 from toytask_cli.cli.eval import eval_
+from toytask_cli.cli.importance import importance
+from toytask_cli.cli.sparsity import sparsity
 from toytask_cli.cli.train import train
 from toytask_cli.errors import ToytaskError
 
@@ -18,6 +20,8 @@ app = typer.Typer(
 app.command("data")(data)
 app.command("train")(train)
 app.command("eval")(eval_)
+app.command("sparsity")(sparsity)
+app.command("importance")(importance)
 
 debug = False
 

@@ -1,0 +1,152 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import Command
+from memorised import memorised_run
+from safetensors.torch import load_file
+
+from toytask_cli.analysis.importance import measure_importance
+from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
+from toytask_cli.figures.style import png
+from toytask_cli.runs.run import Run
+
+QUICK = ["--no-figures"]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("importance")
+
+
+@pytest.fixture
+def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Of a model that is right often enough for its neurons to be judged."""
+    monkeypatch.chdir(place)
+    return (
+        Run.open(None) if Path("runs").exists() else memorised_run(Path("runs/01"), "sum", "concat")
+    )
+
+
+def ask(toytask: Command, *options: object) -> dict:
+    return json.loads(toytask("importance", *QUICK, "--json", *options).out)
+
+
+def plain(report: object) -> object:
+    return json.loads(json.dumps(report, default=vars))
+
+
+def test_the_report_and_the_matrices_are_what_the_measurement_found(toytask: Command, run: Run):
+    report = ask(toytask, "--seed", 3)
+    assert report == json.loads(Path("runs/01/reports/importance.json").read_text())
+    grid = run.grid()
+    measured, tensors = measure_importance(run.model(grid, torch.device("cpu")), grid, seed=3)
+    for key, value in vars(measured).items():
+        assert report[key] == plain(value), key
+    written = load_file("runs/01/reports/importance.safetensors")
+    assert written.keys() == tensors._asdict().keys()
+    for name, tensor in tensors._asdict().items():
+        assert torch.equal(written[name], tensor), name
+    assert written["importance"].shape == (2, 48)
+
+
+def test_the_tables_set_the_tasks_side_by_side_with_intervals(toytask: Command, run: Run):
+    result = toytask("importance", *QUICK)
+    report = json.loads(Path("runs/01/reports/importance.json").read_text())
+    for task, rows in report["top"].items():
+        assert f"most important to {task}" in result.out
+        first = rows[0]["tasks"][task]
+        low, high = first["ci95"]
+        assert f"{first['importance']:z.4f} {low:z.4f}…{high:z.4f}" in result.out
+    assert result.err.endswith("next: toytask ablate runs/01 --remove concat\n")
+
+
+def test_dropped_pairs_agreement_and_joint_effect_are_said(toytask: Command, run: Run):
+    said = " ".join(toytask("importance", *QUICK).out.split())
+    counts = ask(toytask)["pairs"]
+    assert f"of {counts['candidates']} validation pairs, {counts['wrong']['sum']} wrong for" in said
+    assert f"{counts['right']} are right for every task, and all were used" in said
+    for shown in ("two halves of the pairs", "removal and mean ablation", "together raises its"):
+        assert shown in said
+
+
+def test_pairs_takes_a_sample(toytask: Command, run: Run):
+    assert ask(toytask, "--pairs", 1)["pairs"]["used"] == 1
+    assert "a sample of 1 was used" in " ".join(
+        toytask("importance", "--pairs", 1, *QUICK).out.split()
+    )
+
+
+def test_the_seed_decides_the_intervals_alone(toytask: Command, run: Run):
+    one, other, again = (ask(toytask, "--seed", seed) for seed in (1, 2, 1))
+    assert one == again
+    assert one["seed"] == 1
+    assert one["pairs"] == other["pairs"]
+    assert one["top"] != other["top"]
+
+
+def test_both_methods_agree(toytask: Command, run: Run):
+    closed, hooks = (ask(toytask, "--method", method) for method in ("closed", "hooks"))
+    assert (closed["method"], hooks["method"]) == ("closed", "hooks")
+    for task in ("sum", "concat"):
+        tops = (report["top"][task][0]["tasks"][task] for report in (closed, hooks))
+        one, other = (top["importance"] for top in tops)
+        assert one == pytest.approx(other, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--method", "hook"], 2, "did you mean 'hooks'"),
+        (["--pairs", "0"], 2, "'--pairs'"),
+        (["--device", "gpu"], 2, "unknown device 'gpu'"),
+        (["runs/9"], 1, "no run at runs/9"),
+    ],
+)
+def test_bad_input_is_one_line(toytask: Command, run: Run, args, code, said):
+    result = toytask("importance", *args)
+    assert (result.code, result.out) == (code, "")
+    assert result.err.startswith("error: ")
+    assert result.err.count("\n") == 1
+    assert said in result.err
+
+
+def test_a_model_that_knows_nothing_is_told_to_train_longer(
+    toytask: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(trained)
+    result = toytask("importance")
+    assert (result.code, result.out) == (1, "")
+    assert "train it longer" in result.err
+
+
+def test_json_is_plain_whatever_the_width(toytask: Command, run: Run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    result = toytask("importance", "--json", *QUICK)
+    assert json.loads(result.out)["top"]
+    assert result.err == ""
+
+
+def test_figures_are_drawn_unless_they_are_not_wanted(toytask: Command, run: Run):
+    folder = run.path / "figures"
+    ask(toytask)
+    assert not list(folder.glob("importance-*"))
+    assert toytask("importance").code == 0
+    names = {path.name for path in folder.glob("importance-*")}
+    assert names == {"importance-by-task.png", "importance-curve.png"}
+    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in names)
+
+
+def test_figures_take_more_than_two_tasks_and_neurons_that_do_not_matter():
+    found = np.array([[0.1, 0, -0.2], [0, 0, 0.2], [1e-7, 0, 0.3], [0, 0, 0]], np.float32)
+    names = ["sum", "concat", "diff", "max"]
+    figure = draw_importance_pairs(names, found)
+    assert len(figure.axes) == 6
+    assert [text.get_text() for text in figure.axes[0].texts] == ["0", "2"]
+    assert png(figure).startswith(b"\x89PNG")
+    assert png(draw_importance_pairs(names, 0 * found)).startswith(b"\x89PNG")
+    assert png(draw_importance_curve(names, found, found - 0.1, found + 0.1)).startswith(b"\x89PNG")
+    nothing = 0 * found
+    assert png(draw_importance_curve(names, nothing, nothing, nothing)).startswith(b"\x89PNG")
