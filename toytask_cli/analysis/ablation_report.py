@@ -115,3 +115,10 @@ class Ablation:
     instead: dict[str, Instead]
     curve: list[CurvePoint]
     definitions: dict[str, str]
+
+    @property
+    def default_name(self) -> str:
+        """`remove-concat-tol0.1`; says too how the neurons were chosen if not by a tolerance."""
+        how = f"tol{self.tolerance:g}" if self.chosen_by == "tolerance" else self.chosen_by
+        error = "" if self.error == "keep" else f"-{self.error}"
+        return f"remove-{self.removed_task}-{how}{error}"

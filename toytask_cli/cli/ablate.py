@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
 HURT = 0.95  # and one that keeps less than this share is called damaged
-CURVE_LINES, BAR = 10, 20
+CURVE_LINES, BAR = 10, 14
+WHEN = ("before", "after")
 
 
 def ablate(
@@ -100,7 +101,8 @@ def _print_report(report: dict[str, Any]) -> None:
     rule = "a given set" if tolerance is None else f"tolerance {tolerance:g} nats"
     out().print(
         f"{len(report['neurons'])} of {report['n_live']} live neurons removed ({rule}, "
-        f"error {report['error']}), chosen on validation, measured on test"
+        f"error {report['error']}), chosen on validation, measured on test",
+        soft_wrap=True,
     )
     _print_accuracy(report)
     out().print(in_words(report), soft_wrap=True)
@@ -110,47 +112,57 @@ def _print_report(report: dict[str, Any]) -> None:
 
 
 def _print_accuracy(report: dict[str, Any]) -> None:
-    table = plain_table(
-        "task", "before", "95 % interval", "after", "95 % interval", "random neurons"
-    )
+    table = plain_table("accuracy in %", "before", "after", "random neurons")
     test = report["test"]
     for task in test["before"]:
-        before, after, control = (test[key][task] for key in ("before", "after", "random_control"))
+        control = test["random_control"][task]
+        removed = " (removed)" if task in report["removed_tasks"] else ""
         table.add_row(
-            f"{task}{' (removed)' if task in report['removed_tasks'] else ''}",
-            percent(before["accuracy"]), interval(before["ci95"]),
-            percent(after["accuracy"]), interval(after["ci95"]),
-            f"{percent(control['mean'])} ({interval((control['min'], control['max']))})",
-        )  # fmt: skip
+            f"{task}{removed}",
+            *(_range(test[when][task]["accuracy"], *test[when][task]["ci95"]) for when in WHEN),
+            _range(control["mean"], control["min"], control["max"]),
+        )
     out().print(table)
+    shared = (
+        "" if report["overlap"] is None else f", {100 * report['overlap']:.0f} % of them chosen"
+    )
+    out().print(
+        "before and after with 95 % intervals; random: as many live neurons of like density"
+        f"{shared}, mean and range of 20 draws",
+        style="dim",
+    )
     if test["reconstructed"]:
         dropped = (f"{t} {percent(a['accuracy'])}" for t, a in test["reconstructed"].items())
         out().print(f"with the error dropped and no neuron removed: {', '.join(dropped)}")
 
 
+def _range(middle: float, low: float, high: float) -> str:
+    """Three shares in percent: 99.94, and 99.82–99.98 below it."""
+    return f"{100 * middle:.2f}\n{100 * low:.2f}–{100 * high:.2f}"
+
+
 def in_words(report: dict[str, Any]) -> str:
-    """`concat is gone (0.0 % left, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of what it had`."""
+    """`concat is gone (0.0 % left, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of ...`."""
     test = report["test"]
-    share = {
-        task: after["accuracy"] / test["before"][task]["accuracy"]
-        if test["before"][task]["accuracy"]
-        else None
-        for task, after in test["after"].items()
-    }
-    words = [
+    share = {task: _share_left(test, task) for task in test["before"]}
+    removed = (
         f"{task} {_fate(share[task])} ({100 * test['after'][task]['accuracy']:.1f} % left, "
         f"95 % interval {interval(test['after'][task]['ci95'])})"
         for task in report["removed_tasks"]
-    ]
-    for task in report["kept_tasks"]:
-        kept = "had nothing to keep" if share[task] is None else f"keeps {100 * share[task]:.1f} %"
-        words.append(f"{task} {kept}" + ("" if share[task] is None else " of what it had"))
-    return ", ".join(words)
+    )
+    kept = (
+        f"{task} keeps {100 * share[task]:.1f} % of what it had" for task in report["kept_tasks"]
+    )
+    return ", ".join([*removed, *kept])
 
 
-def _fate(share: float | None) -> str:
-    if share is None:
-        return "was never learnt"
+def _share_left(test: dict[str, Any], task: str) -> float:
+    """Accuracy after over accuracy before; 0 where there was none."""
+    before, after = (test[when][task]["accuracy"] for when in WHEN)
+    return after / before if before else 0.0
+
+
+def _fate(share: float) -> str:
     if share < GONE:
         return "is gone"
     return "is damaged" if share < HURT else "is still there"
@@ -161,20 +173,22 @@ def _print_instead(report: dict[str, Any]) -> None:
     if not found:
         return
     kinds = next(iter(found.values()))["mistakes"]
-    table = plain_table("says instead", *(kind.replace("_", " ") for kind in kinds), "such as")
-    for task, one in found.items():
-        shares = (f"{100 * n / one['looked_at']:.0f} %" for n in one["mistakes"].values())
-        example = one["examples"][0]
-        table.add_row(task, *shares, f"{example['prompt']} → {example['said'] or '(nothing)'}")
+    table = plain_table("where wrong, it says", *found)
+    for kind in kinds:
+        counts = [(one["mistakes"][kind], one["looked_at"]) for one in found.values()]
+        if any(count for count, _ in counts):
+            table.add_row(kind.replace("_", " "), *(f"{100 * c / n:.0f} %" for c, n in counts))
+    examples = (one["examples"][0] for one in found.values())
+    table.add_row("such as", *(f"{e['prompt']} → {e['said'] or '(nothing)'}" for e in examples))
     out().print(table)
 
 
 def _print_curve(report: dict[str, Any]) -> None:
     """Some points of the curve, on test, as bars."""
     removed, kept = report["removed_tasks"], report["kept_tasks"]
-    table = plain_table("tolerance", "neurons", f"left of {report['removed_task']}", "", "kept", "")
+    table = plain_table("tolerance", "neurons", f"{report['removed_task']} left", "", "kept", "")
     for column in (3, 5):
-        table.columns[column].justify = "left"
+        table.columns[column].justify, table.columns[column].no_wrap = "left", True
     curve = report["curve"]
     lines = min(CURVE_LINES, len(curve))
     for place in sorted({round(i * (len(curve) - 1) / max(1, lines - 1)) for i in range(lines)}):
@@ -189,5 +203,5 @@ def _print_curve(report: dict[str, Any]) -> None:
 
 
 def bar(share: float) -> str:
-    """A bar of up to `BAR` cells for a share of 0 to 1."""
-    return "█" * round(share * BAR)
+    """A bar of up to `BAR` cells for a share of 0 to 1, filled up with blanks."""
+    return ("█" * round(share * BAR)).ljust(BAR)

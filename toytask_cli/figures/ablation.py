@@ -23,7 +23,9 @@ def draw_curve(report: Mapping[str, Any]) -> Figure:
             points = [_left_and_kept(report, point[part]) for point in report["curve"]]
             if points:
                 axis.plot(*np.transpose(points), marker=marker, label=part, alpha=0.8, markersize=4)
-        draws = {task: control["draws"] for task, control in report["test"]["random_control"].items()}
+        draws = {
+            task: control["draws"] for task, control in report["test"]["random_control"].items()
+        }
         cloud = [
             _left_and_kept(report, dict(zip(draws, values, strict=True)))
             for values in zip(*draws.values(), strict=True)
@@ -48,9 +50,7 @@ def draw_curve(report: Mapping[str, Any]) -> Figure:
         return figure
 
 
-def _left_and_kept(
-    report: Mapping[str, Any], accuracy: Mapping[str, float]
-) -> tuple[float, float]:
+def _left_and_kept(report: Mapping[str, Any], accuracy: Mapping[str, float]) -> tuple[float, float]:
     left = max(accuracy[task] for task in report["removed_tasks"])
     return 100 * left, 100 * min(accuracy[task] for task in report["kept_tasks"])
 

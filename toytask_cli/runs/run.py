@@ -189,14 +189,29 @@ class Run:
 
     def _read_bound(self, path: Path, mend: str) -> dict[str, Any]:
         report = files.read_json(path, mend)
-        if report.get("weights_sha256") != self.weights_sha256():
-            raise ToytaskError(f"{path} was made from other weights than {self.model_file}: {mend}")
+        self._check_weights(path, report, mend)
         return report
+
+    def _check_weights(self, path: Path, bound: Mapping[str, Any], mend: str) -> None:
+        if bound.get("weights_sha256") != self.weights_sha256():
+            raise ToytaskError(f"{path} was made from other weights than {self.model_file}: {mend}")
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Writes `reports/<name>.safetensors`, bound to the weights."""
         metadata = {"weights_sha256": self.weights_sha256()}
         files.write_tensors(self.path / "reports" / f"{name}.safetensors", tensors, metadata)
+
+    def read_tensors(self, name: str) -> dict[str, Tensor]:
+        """Reads `reports/<name>.safetensors`, refusing what was made from other weights.
+
+        Raises:
+            ToytaskError: it is missing, cut, foreign, or made from other weights.
+        """
+        path = self.path / "reports" / f"{name}.safetensors"
+        mend = f"make it with `toytask {name} {self.path}`"
+        tensors = files.read_tensors(path, mend)
+        self._check_weights(path, files.read_metadata(path, mend), mend)
+        return tensors
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """The finished epochs, in order.
