@@ -23,9 +23,20 @@ TINY = {
     "learnt_accuracy": 0.2,
     "train_fraction": 0.5,
 }
-TINY_OPTIONS = [
-    part for key, value in TINY.items() for part in (f"--{key.replace('_', '-')}", str(value))
-]
+# Long enough to get all of concat and most of sum right, in some seconds.
+COMPETENT = TINY | {
+    "d_model": 64, "epochs": 80, "separate_epochs": 20, "learnt_accuracy": 0.9, "lr": 0.004,
+    "train_fraction": 0.6,
+}  # fmt: skip
+
+
+def options(recipe: dict[str, object]) -> list[str]:
+    """The command line that asks for these fields."""
+    pairs = ((f"--{key.replace('_', '-')}", str(value)) for key, value in recipe.items())
+    return [part for pair in pairs for part in pair]
+
+
+TINY_OPTIONS = options(TINY)
 
 torch.set_num_threads(1)
 
@@ -64,11 +75,11 @@ def toytask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory in which `toytask train` made `runs/01` from the tiny recipe."""
+    """A directory in which `toytask train` made a competent `runs/01`."""
     place = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(sys, "argv", ["toytask", "train", "--no-figures", *TINY_OPTIONS])
+        patch.setattr(sys, "argv", ["toytask", "train", "--no-figures", *options(COMPETENT)])
         with pytest.raises(SystemExit) as left:
             main()
     assert not left.value.code

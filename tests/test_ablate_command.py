@@ -1,0 +1,125 @@
+import json
+from pathlib import Path
+
+import pytest
+from conftest import COMPETENT, Command, options
+
+
+@pytest.fixture(autouse=True)
+def here(trained, monkeypatch) -> Path:
+    monkeypatch.chdir(trained)
+    return trained
+
+
+def ablate(toytask: Command, *args: object) -> dict:
+    result = toytask("ablate", "--no-figures", "--json", *args)
+    assert result.code == 0, result.err
+    return json.loads(result.out)
+
+
+def test_the_report_has_what_is_promised(toytask: Command):
+    report = ablate(toytask, "runs/01", "--remove", "concat", "--tolerance", "0.1")
+    written = json.loads(Path("runs/01/ablations/remove-concat-tol0.1.json").read_text())
+    assert report == written
+    assert (report["removed_task"], report["kept_tasks"]) == ("concat", ["sum"])
+    assert (report["tolerance"], report["error"], report["run"]) == (0.1, "keep", "runs/01")
+    assert len(report["weights_sha256"]) == 64
+    for part in ("test", "validation"):
+        for when in ("before", "after"):
+            for task in ("sum", "concat"):
+                assert {"accuracy", "n", "ci95"} <= report[part][when][task].keys()
+    for control in report["test"]["random_control"].values():
+        assert control["min"] <= control["mean"] <= control["max"]
+    for point in report["curve"]:
+        assert {"tolerance", "n_neurons", "validation", "test"} == point.keys()
+
+
+def test_before_is_what_eval_says_on_the_same_pairs(toytask: Command):
+    report = ablate(toytask, "--remove", "sum")
+    evaluated = json.loads(toytask("eval", "--json", "--no-figures").out)
+    for task, found in report["test"]["before"].items():
+        assert found["accuracy"] == pytest.approx(evaluated["tasks"][task]["accuracy"])
+
+
+@pytest.mark.parametrize("error", ["keep", "drop"])
+def test_after_is_what_eval_says_with_the_ablation_in_place(toytask: Command, error):
+    report = ablate(toytask, "--remove", "sum", "--tolerance", "0.3", "--error", error)
+    name = "remove-sum-tol0.3" + ("-drop" if error == "drop" else "")
+    evaluated = json.loads(toytask("eval", "--ablation", name, "--json", "--no-figures").out)
+    assert evaluated["ablation"] == name
+    assert Path(f"runs/01/reports/eval-{name}.json").exists()
+    for task, found in report["test"]["after"].items():
+        assert found["accuracy"] == pytest.approx(evaluated["tasks"][task]["accuracy"])
+
+
+def test_a_given_set_of_neurons_is_removed_as_it_is(toytask: Command):
+    report = ablate(toytask, "--remove", "sum", "--neurons", "12,3,12", "--name", "mine")
+    assert (report["neurons"], report["curve"], report["tolerance"]) == ([3, 12], [], None)
+    assert Path("runs/01/ablations/mine.json").exists()
+
+
+def test_every_number_of_the_summary_is_said_in_plain_words(toytask: Command):
+    result = toytask("ablate", "--remove", "concat", "--tolerance", "0.1")
+    for shown in ("live neurons removed", "(removed)", "random neurons", "of what it had", "left"):
+        assert shown in result.out
+    assert result.err.endswith("next: toytask chat runs/01 --ablation remove-concat-tol0.1\n")
+    for figure in ("curve", "bars"):
+        picture = Path(f"runs/01/figures/remove-concat-tol0.1-{figure}.png").read_bytes()
+        assert picture.startswith(b"\x89PNG")
+
+
+def test_the_same_seed_gives_the_same_report_and_another_another_control(toytask: Command):
+    runs = [ablate(toytask, "--remove", "sum", "--seed", seed) for seed in (0, 0, 1)]
+    assert runs[0] == runs[1]
+    assert runs[0]["test"]["random_control"] != runs[2]["test"]["random_control"]
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--remove", "cncat"], 2, "did you mean 'concat'"),
+        ([], 2, "remove at least one task"),
+        (["--remove", "sum", "--remove", "concat"], 2, "keep at least one"),
+        (["--remove", "sum", "--tolerance", "-1"], 2, "tolerance is -1.0: must be 0 or more"),
+        (["--remove", "sum", "--error", "dorp"], 2, "did you mean 'drop'"),
+        (["--remove", "sum", "--neurons", "1,x"], 2, "must be numbers"),
+        (["--remove", "sum", "--neurons", "4800"], 2, "there is no neuron 4800"),
+        (["--remove", "sum", "--neurons", "1", "--tolerance", "1"], 2, "not both"),
+        (["--remove", "sum", "--name", "../x"], 1, "'../x' is no name"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, here, args, code, said):
+    before = {p: p.stat().st_mtime_ns for p in here.rglob("*")}
+    result = toytask("ablate", "--no-figures", *args)
+    assert (result.code, result.out, result.err.count("\n")) == (code, "", 1)
+    assert said in result.err
+    assert {p: p.stat().st_mtime_ns for p in here.rglob("*")} == before
+
+
+@pytest.mark.parametrize("spoil", ["neurons", "error", "weights_sha256"])
+def test_an_ablation_that_is_not_of_these_weights_or_not_whole_is_refused(toytask: Command, spoil):
+    ablate(toytask, "--remove", "sum", "--tolerance", "0.2", "--name", f"spoilt-{spoil}")
+    path = Path(f"runs/01/ablations/spoilt-{spoil}.json")
+    path.write_text(json.dumps({**json.loads(path.read_text()), spoil: 7}))
+    result = toytask("eval", "--ablation", f"spoilt-{spoil}", "--no-figures")
+    assert (result.code, result.err.count("\n")) == (1, 1)
+    assert f"spoilt-{spoil}.json" in result.err
+
+
+def test_an_unknown_ablation_is_answered_with_a_suggestion(toytask: Command):
+    ablate(toytask, "--remove", "sum", "--name", "without-sum")
+    result = toytask("eval", "--ablation", "without-som", "--no-figures")
+    assert (result.code, "did you mean 'without-sum'" in result.err) == (1, True)
+
+
+def test_more_than_two_tasks_can_be_kept_and_more_than_one_removed(
+    toytask: Command, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    four = options(COMPETENT | {"tasks": "sum,concat,diff,max", "epochs": 60})
+    toytask("train", *four, "--no-figures")
+    report = ablate(toytask, "--remove", "diff")
+    assert report["kept_tasks"] == ["sum", "concat", "max"]
+    both = ablate(toytask, "--remove", "max", "--remove", "diff", "--tolerance", "0.1")
+    assert (both["removed_task"], both["kept_tasks"]) == ("diff+max", ["sum", "concat"])
+    assert Path("runs/01/ablations/remove-diff+max-tol0.1.json").exists()
