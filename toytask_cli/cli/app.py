@@ -6,6 +6,8 @@ from typing import Annotated
 import typer
 
 from toytask_cli import __version__
+from toytask_cli.cli.ablate import ablate
+from toytask_cli.cli.chat import chat
 from toytask_cli.cli.console import say_error
 from toytask_cli.cli.data import data
 from toytask_cli.cli.eval import eval_
@@ -22,6 +24,8 @@ app.command("train")(train)
 app.command("eval")(eval_)
 app.command("sparsity")(sparsity)
 app.command("importance")(importance)
+app.command("ablate")(ablate)
+app.command("chat")(chat)
 
 debug = False
 

@@ -1,0 +1,31 @@
+"""The model that has learnt its grid by heart, as a run directory to talk to."""
+
+import os
+from pathlib import Path
+
+import torch
+from memorised import memorised
+
+from toytask_cli.analysis.choice import choose_removal
+from toytask_cli.analysis.importance import measure_importance
+from toytask_cli.runs import files
+from toytask_cli.runs.config import Config
+from toytask_cli.runs.run import Run
+
+CPU = torch.device("cpu")
+
+
+def memorised_run(place: Path) -> Run:
+    """`runs/01` in this place, with the ablation `no-concat`."""
+    model, grid = memorised("sum", "concat")
+    run = Run.create(Config.here(grid.spec, CPU, torch.float32), place / "runs" / "01")
+    files.write_tensors(run.model_file, model.state_dict())
+    found = measure_importance(model, grid, seed=0)[1]
+    neurons = choose_removal(model, grid, found, ["concat"], 0.1).neurons
+    run.write_ablation("no-concat", {"neurons": neurons.tolist(), "error": "keep"})
+    return run
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a `toytask` in a process of its own."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", **more}

@@ -1,0 +1,121 @@
+"""What a chat does to its columns, and what it remembers."""
+
+import pytest
+import torch
+from memorised import memorised
+from memorised_run import CPU, memorised_run
+
+from toytask_cli.analysis.ablation import ablate
+from toytask_cli.analysis.conversation import Variant, look_up
+from toytask_cli.analysis.explanation import explain
+from toytask_cli.analysis.importance import measure_importance
+from toytask_cli.analysis.mistakes import answer_texts
+from toytask_cli.analysis.prediction import decode_greedily
+from toytask_cli.cli.chat_session import BY_HAND, TRAINED, Chat
+from toytask_cli.errors import ToytaskError, UsageError
+from toytask_cli.hooks import removing
+from toytask_cli.prompts import Prompt
+from toytask_cli.runs import files
+from toytask_cli.runs.run import Run
+from toytask_cli.tasks import TASKS
+
+CONCAT = TASKS["concat"]
+
+
+@pytest.fixture(scope="module")
+def known():
+    """A tiny model that knows its whole grid, its grid, and its neurons' importance."""
+    model, grid = memorised("sum", "concat")
+    return model, grid, measure_importance(model, grid, seed=0)[1]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Run:
+    return memorised_run(tmp_path_factory.mktemp("chat"))
+
+
+@pytest.fixture
+def chat(run) -> Chat:
+    return Chat.open(run, CPU, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("remove", "tolerance"), [(["concat"], 0.1), (["sum"], 0.0), (["concat"], None)]
+)
+def test_ablating_in_the_chat_removes_what_the_command_removes(known, chat, remove, tolerance):
+    model, grid, found = known
+    expected = ablate(model, grid, found, remove=remove, tolerance=tolerance)
+    name = chat.ablate(remove, tolerance)
+    assert name == expected.default_name
+    assert chat.columns[name].neurons.tolist() == expected.neurons
+
+
+def test_off_is_removing_and_on_undoes_it(known, chat):
+    model, grid, _ = known
+    prompt = Prompt(CONCAT, 4, 7)
+    neuron = explain(model, grid, prompt, Variant())[0].firing[0].neuron
+    assert chat.switch([neuron], off=True) == 1
+    found = chat.ask([prompt])[0]
+    with removing(model, [neuron]):
+        written, chances = decode_greedily(model, look_up(grid, [prompt]).prompts, 3)
+    assert [found[BY_HAND].text] == answer_texts(grid, written)
+    assert found[BY_HAND].probabilities == pytest.approx(chances[0, : len(found[BY_HAND].tokens)])
+    assert found[BY_HAND].probabilities != pytest.approx(found[TRAINED].probabilities, abs=1e-4)
+    assert chat.switch([neuron], off=False) == 0
+    assert list(chat.columns) == [TRAINED]
+
+
+def test_switching_starts_from_the_last_column_and_leaves_it_as_it_is(chat):
+    chat.add_saved("no-concat")
+    removed = chat.columns["no-concat"].removed()
+    one = min(removed)
+    chat.switch([one], off=False)
+    assert chat.columns[BY_HAND].removed() == removed - {one}
+    assert chat.columns["no-concat"].removed() == removed
+    with pytest.raises(UsageError, match=f"{one}: on already"):
+        chat.switch([one], off=False)
+
+
+def test_restore_takes_one_column_away_or_all_of_them(chat):
+    chat.add_saved("no-concat")
+    chat.switch([min(chat.columns["no-concat"].removed())], off=False)
+    chat.restore(BY_HAND)
+    assert list(chat.columns) == [TRAINED, "no-concat"]
+    with pytest.raises(UsageError, match="did you mean 'no-concat'"):
+        chat.restore("no-conct")
+    chat.restore(None)
+    assert list(chat.columns) == [TRAINED]
+
+
+def test_random_prompts_are_unseen_and_the_seed_decides_them(run, known):
+    _, grid, _ = known
+    unseen = set(grid.matched_pairs()[1].tolist())
+    drawn = []
+    for seed in (0, 0, 1):
+        chat = Chat.open(run, CPU, seed)
+        drawn.append([chat.random_prompt(None) for _ in range(30)])
+        assert {10 * p.a + p.b for p in drawn[-1]} <= unseen
+        assert {p.task for p in drawn[-1]} == set(grid.tasks)
+        assert chat.random_prompt("concat").task == CONCAT
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
+def test_importance_is_known_from_the_report_of_these_weights_only(run, known, chat):
+    _, _, found = known
+    with pytest.raises(ToytaskError, match="toytask importance"):
+        chat.known_importance()
+    run.write_tensors("importance", {"importance": found.importance})
+    path = run.path / "reports" / "importance.safetensors"
+    assert torch.equal(chat.known_importance(), found.importance)
+    files.write_tensors(path, {"importance": found.importance}, {"weights_sha256": "other"})
+    with pytest.raises(ToytaskError, match="made from other weights"):
+        chat.known_importance()
+    run.write_tensors("importance", {"importance": found.importance[:, :3]})
+    with pytest.raises(ToytaskError, match="measure it anew"):
+        chat.known_importance()
+    path.unlink()
+
+
+def test_the_saved_name_of_the_trained_column_is_refused(chat):
+    with pytest.raises(UsageError, match="names the model as trained"):
+        chat.add_saved(TRAINED)
