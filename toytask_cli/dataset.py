@@ -4,9 +4,8 @@ Tensors are laid out [task, pair, ...], where pair = a · 10^digits + b, so the 
 `12C34` share an index. Sequences are cut to the longest real prompt and answer.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -21,7 +20,8 @@ from toytask_cli.tokenizer import BOS, EOS, PAD, Tokenizer
 PARTS = ("train", "validation", "test")
 
 
-class Examples(NamedTuple):
+@dataclass(frozen=True)
+class Examples:
     """Some examples of the grid, one a row."""
 
     prompts: Tensor  # [n, prompt length] token ids, int64 as all here
@@ -32,13 +32,21 @@ class Examples(NamedTuple):
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def take(self, index: Tensor) -> "Examples":
-        """The examples at these rows, in this order."""
-        return Examples(*(tensor[index] for tensor in self))
+    def take(self, rows: Tensor | slice) -> "Examples":
+        """The examples of these rows, in this order."""
+        return self._each(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on a device."""
-        return Examples(*(tensor.to(device) for tensor in self))
+        return self._each(lambda tensor: tensor.to(device))
+
+    def batches(self, size: int) -> Iterator["Examples"]:
+        """All examples in order, up to `size` at a time."""
+        for start in range(0, len(self), size):
+            yield self.take(slice(start, start + size))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Examples":
+        return Examples(*(change(getattr(self, field.name)) for field in fields(self)))
 
 
 @dataclass(frozen=True)

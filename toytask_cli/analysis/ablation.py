@@ -20,7 +20,7 @@ from toytask_cli.analysis.ablation_report import (
     ReportAccuracy,
 )
 from toytask_cli.analysis.control import random_sets
-from toytask_cli.analysis.evaluation import Accuracy, WrongAnswer
+from toytask_cli.analysis.evaluation import Accuracy, wrong_answers
 from toytask_cli.analysis.importance import ImportanceTensors, joint_effect
 from toytask_cli.analysis.mistakes import count_mistakes
 from toytask_cli.analysis.removal import AS_TRAINED, right_without
@@ -224,15 +224,6 @@ def _instead(
             wrong = pairs[~right[task]]
             sample = wrong[torch.randperm(len(wrong), generator=draw)[:SAMPLE]]
             mistakes, said = count_mistakes(model, grid, task, sample)
-            quoted = _quote(grid, task, sample[:QUOTED], said[:QUOTED])
+            quoted = wrong_answers(grid, task, sample[:QUOTED], said[:QUOTED])
             found[row.name] = Instead(len(wrong), len(sample), mistakes, quoted)
     return found
-
-
-def _quote(grid: Grid, task: int, pairs: Tensor, said: list[str]) -> list[WrongAnswer]:
-    row = grid.tasks[task]
-    operands = zip(*(operand.tolist() for operand in grid.operands(pairs)), strict=True)
-    return [
-        WrongAnswer(row.name, row.prompt(a, b)[1:-1], row.answer(a, b)[1:-1], text)
-        for (a, b), text in zip(operands, said, strict=True)
-    ]

@@ -129,7 +129,7 @@ def evaluate(
         mine = examples.tasks == index
         pairs, right = examples.pairs[mine], scores.right[mine]
         mistakes, said = count_mistakes(model, grid, index, pairs[~right])
-        wrong += _wrong_answers(grid, index, pairs[~right], said)
+        wrong += wrong_answers(grid, index, pairs[~right], said)
         tasks[name] = TaskReport(
             **vars(scored), slices=_slices(grid, index, pairs, right), mistakes=mistakes
         )
@@ -146,7 +146,8 @@ def evaluate(
     return report, correctness
 
 
-def _wrong_answers(grid: Grid, task: int, pairs: Tensor, said: list[str]) -> list[WrongAnswer]:
+def wrong_answers(grid: Grid, task: int, pairs: Tensor, said: list[str]) -> list[WrongAnswer]:
+    """One task's answers at these pairs, [n], beside what was said there."""
     row = grid.tasks[task]
     operands = zip(*(operand.tolist() for operand in grid.operands(pairs)), strict=True)
     return [

@@ -42,8 +42,7 @@ def outputs(
 ) -> Iterator[tuple[Examples, Output]]:
     """Teacher-forced forward passes in float32, batch by batch, on the model's device."""
     device = model.readout.weight.device
-    for start in range(0, len(examples), batch_size):
-        batch = Examples(*(t[start : start + batch_size] for t in examples)).to(device)
+    for batch in examples.to(device).batches(batch_size):
         yield batch, model(batch.prompts, batch.answers[:, :-1])
 
 
@@ -56,7 +55,6 @@ def score(model: Transformer, examples: Examples) -> Scores:
     return Scores(*(torch.cat(column).cpu() for column in zip(*scores, strict=True)))
 
 
-@torch.no_grad()
 def decode_greedily(model: Transformer, prompts: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """Writes answers from `B` on, each time the likeliest token, until `E`.
 
@@ -67,7 +65,15 @@ def decode_greedily(model: Transformer, prompts: Tensor, length: int) -> tuple[T
     Returns:
         [n, length] the tokens, pads after `E`, and [n, length] their probabilities.
     """
-    prompts = prompts.to(model.readout.weight.device)
+    batches = prompts.to(model.readout.weight.device).split(BATCH)
+    written = [_decode_batch(model, batch, length) for batch in batches]
+    tokens, probabilities = (torch.cat(column).cpu() for column in zip(*written, strict=True))
+    return tokens, probabilities
+
+
+@torch.no_grad()
+def _decode_batch(model: Transformer, prompts: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """`decode_greedily` of one batch, on the model's device."""
     answers = torch.full_like(prompts[:, :1], BOS)
     written, probabilities = [], []
     over = torch.zeros_like(prompts[:, 0], dtype=torch.bool)
@@ -78,4 +84,4 @@ def decode_greedily(model: Transformer, prompts: Tensor, length: int) -> tuple[T
         probabilities.append(chance)
         over = over | (token == EOS)
         answers = torch.cat([answers, token[:, None]], dim=1)
-    return torch.stack(written, dim=1).cpu(), torch.stack(probabilities, dim=1).cpu()
+    return torch.stack(written, dim=1), torch.stack(probabilities, dim=1)

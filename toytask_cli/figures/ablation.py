@@ -33,9 +33,11 @@ def draw_curve(report: Mapping[str, Any]) -> Figure:
         axis.scatter(*np.transpose(cloud), color="0.6", s=18, label="random neurons", zorder=1)
         after = {task: found["accuracy"] for task, found in report["test"]["after"].items()}
         before = {task: found["accuracy"] for task, found in report["test"]["before"].items()}
-        axis.scatter(*_left_and_kept(report, before), marker="X", s=90, color="C4", label="before")
+        x, y = _left_and_kept(report, before)
+        axis.scatter(x, y, marker="X", s=90, color="C4", label="before")
+        x, y = _left_and_kept(report, after)
         axis.scatter(
-            *_left_and_kept(report, after), marker="*", s=260, color="C3", zorder=4,
+            x, y, marker="*", s=260, color="C3", zorder=4,
             label=f"this removal: {len(report['neurons'])} neurons",
         )  # fmt: skip
         axis.set(

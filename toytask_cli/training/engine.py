@@ -60,8 +60,7 @@ class Engine:
         totals: Sums | None = None
         right = torch.zeros(self.n_tasks, device=examples.tasks.device)
         fired = torch.zeros(self.recipe.d_sae, device=examples.tasks.device)
-        for start in range(0, len(examples), VALIDATION_BATCH):
-            batch = Examples(*(t[start : start + VALIDATION_BATCH] for t in examples))
+        for batch in examples.batches(VALIDATION_BATCH):
             output = self._forward(batch)
             sums = self._measure(output, batch)
             totals = sums if totals is None else totals + sums

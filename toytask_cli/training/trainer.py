@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toytask_cli.dataset import Examples, Grid
+from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import Transformer
 from toytask_cli.objective import Terms
@@ -102,12 +102,10 @@ class Trainer:
     ) -> Tensor | None:
         """[5] the terms summed over the epoch's steps, or None if told to stop."""
         order = torch.randperm(len(self.train), generator=self.draw).to(self.device)
-        shuffled = self.train.take(order)
+        batches = self.train.take(order).batches(self.recipe.batch_size)
         beta = self.progress.phase.beta(self.recipe)
         sums = torch.zeros(len(Terms._fields), device=self.device)
-        for step in range(self.steps_per_epoch):
-            rows = slice(step * self.recipe.batch_size, (step + 1) * self.recipe.batch_size)
-            batch = Examples(*(tensor[rows] for tensor in shuffled))
+        for step, batch in enumerate(batches):
             sums += torch.stack(self.engine.step(batch, self._rate(step), beta))
             on_step(step + 1)
             if stop():
