@@ -7,6 +7,7 @@ import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from toytask_cli.figures.style import panels, style
 
@@ -23,23 +24,13 @@ def draw_curve(report: Mapping[str, Any]) -> Figure:
             points = [_left_and_kept(report, point[part]) for point in report["curve"]]
             if points:
                 axis.plot(*np.transpose(points), marker=marker, label=part, alpha=0.8, markersize=4)
-        draws = {
-            task: control["draws"] for task, control in report["test"]["random_control"].items()
-        }
-        cloud = [
-            _left_and_kept(report, dict(zip(draws, values, strict=True)))
-            for values in zip(*draws.values(), strict=True)
-        ]
-        axis.scatter(*np.transpose(cloud), color="0.6", s=18, label="random neurons", zorder=1)
-        after = {task: found["accuracy"] for task, found in report["test"]["after"].items()}
-        before = {task: found["accuracy"] for task, found in report["test"]["before"].items()}
-        x, y = _left_and_kept(report, before)
+        cloud = _controls(report)
+        axis.scatter(cloud[:, 0], cloud[:, 1], color="0.6", s=18, label="random neurons", zorder=1)
+        x, y = _left_and_kept(report, _accuracies(report, "before"))
         axis.scatter(x, y, marker="X", s=90, color="C4", label="before")
-        x, y = _left_and_kept(report, after)
-        axis.scatter(
-            x, y, marker="*", s=260, color="C3", zorder=4,
-            label=f"this removal: {len(report['neurons'])} neurons",
-        )  # fmt: skip
+        x, y = _left_and_kept(report, _accuracies(report, "after"))
+        label = f"this removal: {len(report['neurons'])} neurons"
+        axis.scatter(x, y, marker="*", s=260, color="C3", zorder=4, label=label)
         axis.set(
             title=f"{report['removed_task']} removed, {', '.join(report['kept_tasks'])} kept",
             xlabel=f"accuracy left of {report['removed_task']} (%)",
@@ -55,6 +46,17 @@ def draw_curve(report: Mapping[str, Any]) -> Figure:
 def _left_and_kept(report: Mapping[str, Any], accuracy: Mapping[str, float]) -> tuple[float, float]:
     left = max(accuracy[task] for task in report["removed_tasks"])
     return 100 * left, 100 * min(accuracy[task] for task in report["kept_tasks"])
+
+
+def _accuracies(report: Mapping[str, Any], when: str) -> dict[str, float]:
+    return {task: found["accuracy"] for task, found in report["test"][when].items()}
+
+
+def _controls(report: Mapping[str, Any]) -> NDArray[np.float64]:
+    """[draw, 2] what each random draw left and kept."""
+    draws = {task: control["draws"] for task, control in report["test"]["random_control"].items()}
+    rows = (dict(zip(draws, row, strict=True)) for row in zip(*draws.values(), strict=True))
+    return np.array([_left_and_kept(report, row) for row in rows])
 
 
 def draw_bars(report: Mapping[str, Any]) -> Figure:
