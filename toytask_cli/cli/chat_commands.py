@@ -116,7 +116,8 @@ def _why(chat: Chat, args: list[str]) -> RenderableType:
     importance, note = _known_importance(chat)
     places = explain(chat.model, chat.grid, chat.last, chat.columns[column])
     head = [f"{chat.last.text[1:-1]}, {column}"] + [f"off: removed in {marks}"] * bool(off)
-    return Group(Text("; ".join(head)), places_view(places, importance, off, shown), note)
+    push = Text("push: logits, on the token that is written", "dim")
+    return Group(Text("; ".join(head)), places_view(places, importance, off, shown), push, note)
 
 
 def _neuron(chat: Chat, args: list[str]) -> RenderableType:
@@ -133,7 +134,10 @@ def _known_importance(chat: Chat) -> tuple[dict[str, Tensor], Text]:
         known = chat.known_importance()
     except ToytaskError as error:
         return {}, Text(f"importance is not known: {error}", "dim")
-    return dict(zip(chat.task_names, known, strict=True)), Text("importance in nats", "dim")
+    note = Text(
+        f"{', '.join(chat.task_names)}: importance in nats; positive: removing hurts", "dim"
+    )
+    return dict(zip(chat.task_names, known, strict=True)), note
 
 
 def _score(chat: Chat, args: list[str]) -> RenderableType:
