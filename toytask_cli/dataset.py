@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toytask_cli.errors import unknown
+from toytask_cli.errors import ToytaskError, unknown
 from toytask_cli.recipe import DataSpec
 from toytask_cli.rng import generator
 from toytask_cli.tasks import Task, find_tasks
@@ -95,13 +95,21 @@ class Grid:
 
         Validation and test pairs. Where the split has no test part, the pairs that are validation
         for every task are halved, by a draw that depends on the split's seed alone.
+
+        Raises:
+            ToytaskError: a split by example left no such pairs.
         """
-        choose = self._pairs_in("validation")
-        if self.report_part == "test":
-            return choose, self._pairs_in("test")
-        order = torch.randperm(len(choose), generator=generator(self.spec.split_seed, "halves"))
-        halves = choose[order].tensor_split(2)
-        return halves[0].sort().values, halves[1].sort().values
+        choose, report = self._pairs_in("validation"), self._pairs_in("test")
+        if self.report_part != "test":
+            draw = generator(self.spec.split_seed, "halves")
+            order = torch.randperm(len(choose), generator=draw)
+            halves = choose[order].tensor_split(2)
+            choose, report = (half.sort().values for half in halves)
+        if not (len(choose) and len(report)):
+            raise ToytaskError(
+                "no operand pair is in the same unseen part for every task: train with --split pair"
+            )
+        return choose, report
 
     def _pairs_in(self, name: str) -> Tensor:
         return torch.nonzero((self.parts == PARTS.index(name)).all(dim=0))[:, 0]
