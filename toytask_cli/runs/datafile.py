@@ -9,6 +9,7 @@ from toytask_cli.dataset import PARTS, Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.recipe import DataSpec
 from toytask_cli.runs import files
+from toytask_cli.runs.places import claim
 
 TOKENS, MANIFEST = "tokens.safetensors", "manifest.json"
 
@@ -39,12 +40,7 @@ def write_data(grid: Grid, directory: Path) -> dict[str, Any]:
     Raises:
         ToytaskError: the directory is not empty, or the disk does not take it.
     """
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        if any(directory.iterdir()):
-            raise ToytaskError(f"{directory} is not empty: name a new directory with --out")
-    except OSError as error:
-        raise ToytaskError(f"cannot make {directory}: {error.strerror}") from error
+    claim(directory)
     tensors = {"prompts": grid.prompts, "answers": grid.answers, "parts": grid.parts}
     files.write_tensors(directory / TOKENS, tensors)
     written = manifest(grid) | {"sha256": files.file_sha256(directory / TOKENS)}

@@ -24,10 +24,7 @@ from toytask_cli.errors import ToytaskError, unknown
 from toytask_cli.model import Transformer, empty_model
 from toytask_cli.runs import files
 from toytask_cli.runs.config import Config
-
-RUNS = Path("runs")
-REFERENCE = RUNS / "reference"
-TRAIN_FIRST = "train a model with `toytask train`"
+from toytask_cli.runs.places import RUNS, claim, claim_number, hint, newest
 
 
 class Run:
@@ -50,7 +47,7 @@ class Run:
             ToytaskError: `out` is there and not empty, or the disk does not take it.
         """
         try:
-            path = _claim_number(RUNS) if out is None else _claim(out)
+            path = claim_number(RUNS) if out is None else claim(out)
             for folder in ("reports", "ablations", "figures"):
                 (path / folder).mkdir()
         except OSError as error:
@@ -67,10 +64,10 @@ class Run:
         Raises:
             ToytaskError: there is none, or its configuration cannot be read.
         """
-        path = _newest() if path is None else path
+        path = newest() if path is None else path
         if not path.is_dir():
-            raise ToytaskError(f"there is no run at {path}: {_hint()}")
-        config = files.read_json(path / "config.json", f"{path} is no run; {_hint()}")
+            raise ToytaskError(f"there is no run at {path}: {hint()}")
+        config = files.read_json(path / "config.json", f"{path} is no run; {hint()}")
         return cls(path, Config.from_json(config, str(path / "config.json")))
 
     @property
@@ -234,44 +231,3 @@ class Run:
         """Replaces all epochs, as when a run goes on from an earlier one."""
         lines = (files.to_json(record, indent=None) + "\n" for record in records)
         files.write_bytes(self.metrics_file, "".join(lines).encode())
-
-
-def _claim_number(root: Path) -> Path:
-    """The next free number: mkdir either makes it for us alone or fails."""
-    root.mkdir(parents=True, exist_ok=True)
-    number = max([0, *(int(p.name) for p in root.iterdir() if p.name.isdecimal())])
-    while True:
-        number += 1
-        path = root / f"{number:02d}"
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            continue
-
-
-def _claim(out: Path) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
-    if any(out.iterdir()):
-        raise ToytaskError(f"{out} is not empty: name a new directory with --out")
-    return out
-
-
-def _newest() -> Path:
-    """The run with the highest number, else the reference run.
-
-    Raises:
-        ToytaskError: there is neither.
-    """
-    numbered = [p for p in RUNS.glob("*") if p.name.isdecimal() and p.is_dir()]
-    if numbered:
-        return max(numbered, key=lambda p: int(p.name))
-    if REFERENCE.is_dir():
-        return REFERENCE
-    raise ToytaskError(f"there is no run under {RUNS}/ yet: {TRAIN_FIRST}")
-
-
-def _hint() -> str:
-    """The runs that are there, or how to get one."""
-    there = sorted(str(p.parent) for p in RUNS.glob("*/config.json"))
-    return f"there are {', '.join(there[-5:])}" if there else TRAIN_FIRST

@@ -1,0 +1,58 @@
+"""Where runs are: numbered directories under `runs/`, and the reference run."""
+
+from pathlib import Path
+
+from toytask_cli.errors import ToytaskError
+
+RUNS = Path("runs")
+REFERENCE = RUNS / "reference"
+TRAIN_FIRST = "train a model with `toytask train`"
+
+
+def claim_number(root: Path) -> Path:
+    """The next free number: mkdir either makes it for us alone or fails."""
+    root.mkdir(parents=True, exist_ok=True)
+    number = max([0, *(int(p.name) for p in root.iterdir() if p.name.isdecimal())])
+    while True:
+        number += 1
+        path = root / f"{number:02d}"
+        try:
+            path.mkdir()
+            return path
+        except FileExistsError:
+            continue
+
+
+def claim(out: Path) -> Path:
+    """A directory of the user's choice, new or empty.
+
+    Raises:
+        ToytaskError: it is not empty, or cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not any(out.iterdir()):
+            return out
+    except OSError as error:
+        raise ToytaskError(f"cannot make {out}: {error.strerror}") from error
+    raise ToytaskError(f"{out} is not empty: name a new directory with --out")
+
+
+def newest() -> Path:
+    """The run with the highest number, else the reference run.
+
+    Raises:
+        ToytaskError: there is neither.
+    """
+    numbered = [p for p in RUNS.glob("*") if p.name.isdecimal() and p.is_dir()]
+    if numbered:
+        return max(numbered, key=lambda p: int(p.name))
+    if REFERENCE.is_dir():
+        return REFERENCE
+    raise ToytaskError(f"there is no run under {RUNS}/ yet: {TRAIN_FIRST}")
+
+
+def hint() -> str:
+    """The runs that are there, or how to get one."""
+    there = sorted(str(p.parent) for p in RUNS.glob("*/config.json"))
+    return f"there are {', '.join(there[-5:])}" if there else TRAIN_FIRST
