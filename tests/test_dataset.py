@@ -84,6 +84,13 @@ def test_the_default_grid_has_the_sources_counts():
     assert two_numbers.float().mean().item() == pytest.approx(0.9722)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_split_by_pair_teaches_every_answer_token_at_each_of_its_places(seed):
+    grid = build_grid(DataSpec(split_seed=seed))
+    assert not grid.novel().any()
+    assert build_grid(DataSpec(split_seed=seed, split="example")).novel().any()
+
+
 def test_a_split_by_pair_keeps_twins_together():
     parts = build_grid(DataSpec(tasks=("sum", "concat", "max"))).parts
     assert (parts == parts[:1]).all()

@@ -159,13 +159,14 @@ def build_grid(spec: DataSpec) -> Grid:
     names = np.array([str(number) for number in range(2 * size)])
     prompts = [_join("B", names[a], task.symbol, names[b], "E") for task in tasks]
     answers = [_join("B", *(names[part] for part in task.parts(a, b)), "E") for task in tasks]
+    answer_tokens = _tokens(tokenizer, answers)
     return Grid(
         spec=spec,
         tasks=tasks,
         tokenizer=tokenizer,
         prompts=_tokens(tokenizer, prompts),
-        answers=_tokens(tokenizer, answers),
-        parts=_draw_parts(spec, len(tasks), size * size),
+        answers=answer_tokens,
+        parts=_draw_parts(spec, answer_tokens),
     )
 
 
@@ -184,18 +185,35 @@ def _tokens(tokenizer: Tokenizer, texts: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(ids[..., : int((ids != PAD).sum(axis=-1).max())].copy())
 
 
-def _draw_parts(spec: DataSpec, n_tasks: int, n_pairs: int) -> Tensor:
+def _draw_parts(spec: DataSpec, answers: Tensor) -> Tensor:
     """[task, pair] the part of every example: a random order, cut at the fractions."""
+    n_tasks, n_pairs, _ = answers.shape
     n = n_pairs if spec.split == "pair" else n_tasks * n_pairs
     n_train = round(n * spec.train_fraction)
     n_validation = min(round(n * spec.validation_fraction), n - n_train)
     order = torch.randperm(n, generator=generator(spec.split_seed, "split"))
+    if spec.split == "pair":
+        order = _teachers_first(order, answers)
     parts = torch.full((n,), PARTS.index("test"), dtype=torch.uint8)
     parts[order[:n_train]] = PARTS.index("train")
     parts[order[n_train : n_train + n_validation]] = PARTS.index("validation")
     if spec.split == "pair":
         return parts.expand(n_tasks, n_pairs).contiguous()
     return parts.view(n_tasks, n_pairs)
+
+
+def _teachers_first(order: Tensor, answers: Tensor) -> Tensor:
+    """The same pairs, those first that show a task's answer token at some place for the first time.
+
+    The training part then shows every token at every place where an answer has it. By chance alone
+    up to one test answer in 200 has a token that it was never taught, which says nothing of
+    whether a task was learnt.
+    """
+    columns = answers[:, order].permute(0, 2, 1).flatten(0, 1).numpy()
+    firsts = [np.unique(column, return_index=True)[1] for column in columns]
+    teaches = torch.zeros(len(order), dtype=torch.bool)
+    teaches[np.concatenate(firsts)] = True
+    return torch.cat([order[teaches], order[~teaches]])
 
 
 class StringDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):

@@ -135,10 +135,10 @@ def _print_report(report: dict[str, Any]) -> None:
 def _print_slices(report: dict[str, Any]) -> None:
     table = plain_table("accuracy where", *report["tasks"])
     for name, label in SLICES.items():
-        cuts = (task["slices"][name] for task in report["tasks"].values())
-        table.add_row(
-            label, *(f"{percent(cut['accuracy'])} of {cut['n']:,}" if cut else "-" for cut in cuts)
-        )
+        cuts = [task["slices"][name] for task in report["tasks"].values()]
+        cells = (f"{percent(cut['accuracy'])} of {cut['n']:,}" if cut else "-" for cut in cuts)
+        if any(cuts):
+            table.add_row(label, *cells)
     out().print(table)
 
 
