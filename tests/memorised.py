@@ -1,29 +1,21 @@
 """A tiny model that has learnt its whole grid by heart, in a second."""
 
 from functools import cache
-from pathlib import Path
 
 import torch
 
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.model import Transformer, new_model
 from toytask_cli.objective import combine, measure
-from toytask_cli.recipe import Recipe, resolve
-from toytask_cli.runs import files
-from toytask_cli.runs.config import Config
-from toytask_cli.runs.run import Run
+from toytask_cli.recipe import resolve
 
 SMALL = {"digits": 1, "d_model": 32, "n_heads": 2, "d_ff": 64, "d_sae": 48}
-
-
-def small_recipe(*tasks: str) -> Recipe:
-    return resolve("default", SMALL | {"tasks": tasks, "validation_fraction": 0.4})
 
 
 @cache
 def memorised(*tasks: str, steps: int = 400) -> tuple[Transformer, Grid]:
     """The model and its grid; the overlap between tasks is penalised in the second half."""
-    recipe = small_recipe(*tasks)
+    recipe = resolve("default", SMALL | {"tasks": tasks, "validation_fraction": 0.4})
     grid = build_grid(recipe)
     model = new_model(recipe, len(grid.tokenizer))
     examples = grid.examples(
@@ -43,11 +35,3 @@ def memorised(*tasks: str, steps: int = 400) -> tuple[Transformer, Grid]:
         terms.loss.backward()
         optimiser.step()
     return model.eval(), grid
-
-
-def memorised_run(path: Path, *tasks: str) -> Run:
-    """A run directory that holds the model."""
-    config = Config.here(small_recipe(*tasks), torch.device("cpu"), torch.float32)
-    run = Run.create(config, path)
-    files.write_tensors(run.model_file, memorised(*tasks)[0].state_dict())
-    return run

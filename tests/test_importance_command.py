@@ -4,9 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Command
-from memorised import memorised_run
-from safetensors.torch import load_file
+from conftest import TINY_OPTIONS, Command
+from safetensors.torch import load_file, save_file
 
 from toytask_cli.analysis.importance import measure_importance
 from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
@@ -16,18 +15,10 @@ from toytask_cli.runs.run import Run
 QUICK = ["--no-figures"]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("importance")
-
-
 @pytest.fixture
-def run(place: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Of a model that is right often enough for its neurons to be judged."""
-    monkeypatch.chdir(place)
-    return (
-        Run.open(None) if Path("runs").exists() else memorised_run(Path("runs/01"), "sum", "concat")
-    )
+def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    monkeypatch.chdir(trained)
+    return Run.open(None)
 
 
 def ask(toytask: Command, *options: object) -> dict:
@@ -113,11 +104,11 @@ def test_bad_input_is_one_line(toytask: Command, run: Run, args, code, said):
     assert said in result.err
 
 
-def test_a_model_that_knows_nothing_is_told_to_train_longer(
-    toytask: Command, trained: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.chdir(trained)
-    result = toytask("importance")
+def test_a_model_that_knows_nothing_is_told_to_train_longer(toytask: Command, tmp_path: Path):
+    toytask("train", *TINY_OPTIONS, "--epochs", 1, "--out", tmp_path / "run", "--no-figures")
+    file = Run.open(tmp_path / "run").model_file
+    save_file({name: 0 * tensor for name, tensor in load_file(file).items()}, file)
+    result = toytask("importance", tmp_path / "run")
     assert (result.code, result.out) == (1, "")
     assert "train it longer" in result.err
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import Command
+from safetensors.torch import load_file
 
 from toytask_cli.analysis.snapshot import describe, record_prompt
 from toytask_cli.analysis.sparsity import measure_sparsity
@@ -39,12 +40,15 @@ def test_the_report_holds_what_the_measurement_found(toytask: Command, run: Run)
     report = ask(toytask)
     assert report == json.loads(Path("runs/01/reports/sparsity.json").read_text())
     grid = run.grid()
-    measured, _ = measure_sparsity(run.model(grid, torch.device("cpu")), grid, "test")
+    measured, tensors = measure_sparsity(run.model(grid, torch.device("cpu")), grid, "test")
     assert report["part"] == "test"
     assert report["all"] == vars(measured.all)
     assert report["tasks"] == {name: vars(task) for name, task in measured.tasks.items()}
     for numbers in (report["all"], *report["tasks"].values()):
         assert numbers.keys() >= PROMISED
+    written = load_file("runs/01/reports/sparsity.safetensors")
+    assert written.keys() == tensors._asdict().keys()
+    assert torch.equal(written["density"], tensors.density)
 
 
 def test_the_table_sets_the_tasks_side_by_side(toytask: Command, run: Run):

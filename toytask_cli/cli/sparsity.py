@@ -68,6 +68,7 @@ def sparsity(
     snapshots = record_prompt(model, grid, asked)
     measured, tensors = measure_sparsity(model, grid, grid.report_part)
     sample = _describe(grid, asked, block, snapshots[block])
+    opened.write_tensors("sparsity", tensors._asdict())
     report = opened.write_report("sparsity", {**asdict(measured), "sample": sample})
     if figures:
         _draw(opened, grid, asked, snapshots, tensors)
@@ -77,7 +78,7 @@ def sparsity(
     _print_numbers(report)
     _print_neurons_by_tasks(report)
     _print_sample(sample, BLOCKS[block], snapshots[block])
-    err().print(f"wrote {opened.path}/reports/sparsity.json", soft_wrap=True)
+    err().print(f"wrote {opened.path}/reports/sparsity.json and .safetensors", soft_wrap=True)
     say_next(f"toytask importance {opened.path}")
 
 
