@@ -262,7 +262,13 @@ def test_eval_of_another_part_has_a_report_of_its_own(toytask: Command, trained,
 def test_eval_shows_how_wrong_answers_are_wrong(toytask: Command, trained, monkeypatch):
     monkeypatch.chdir(trained)
     result = toytask("eval", "--no-figures")
-    for shown in ("95 % interval", "adds up to ten", "re-splits", "off by one", "prediction"):
+    for shown in (
+        "95 % interval",
+        "adds up to ten",
+        "seen in training",
+        "off by one",
+        "prediction",
+    ):
         assert shown in result.out
     assert "greedy decoding agrees with teacher forcing on 40 of 40" in result.out
 

@@ -108,11 +108,8 @@ def test_all_tasks_that_give_the_wrong_answer_are_named():
 @pytest.mark.parametrize(
     ("report", "said"),
     [
-        ({"error": "keep"}, "names no neurons"),
-        ({"neurons": ["1"], "error": "keep"}, "names no neurons"),
         ({"neurons": [48], "error": "keep"}, "there is no neuron 48"),
         ({"neurons": [1], "error": "kep"}, "did you mean 'keep'"),
-        ({"neurons": [1]}, "unknown error treatment"),
     ],
 )
 def test_an_ablation_that_fits_no_model_is_refused(report, said):

@@ -180,10 +180,13 @@ class Transformer(nn.Module):
 
 
 def empty_model(recipe: Recipe, vocabulary: int) -> Transformer:
-    """A model on the CPU whose weights are yet to be filled; draws no random number."""
-    with torch.device("meta"):
-        model = Transformer(recipe, vocabulary)
-    return model.to_empty(device="cpu")
+    """A model on the CPU whose weights are yet to be filled.
+
+    What PyTorch draws for them meanwhile leaves the global generator as it was. (Building on the
+    `meta` device would draw nothing, but imports its compiler, a second's work.)
+    """
+    with torch.random.fork_rng(devices=[]):
+        return Transformer(recipe, vocabulary)
 
 
 def new_model(recipe: Recipe, vocabulary: int) -> Transformer:

@@ -1,5 +1,6 @@
 """What an ablation found: the shape of its report."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from toytask_cli.analysis.control import DRAWS, STRATA
@@ -44,6 +45,14 @@ DEFINITIONS = {
     f"{CURVE_POINTS} points, beyond that log-spaced from {CURVE_FLOOR:g} nats up",
     "n_live": "neurons that fire at some answer position of some validation pair",
 }
+
+
+def ablation_name(
+    removed: Sequence[str], chosen_by: str, tolerance: float | None, error: str = "keep"
+) -> str:
+    """`remove-concat-tol0.1`; says how the neurons were chosen if not by a tolerance."""
+    how = f"tol{tolerance:g}" if chosen_by == "tolerance" else chosen_by
+    return f"remove-{'+'.join(removed)}-{how}{'' if error == 'keep' else f'-{error}'}"
 
 
 @dataclass(frozen=True)
@@ -118,7 +127,5 @@ class Ablation:
 
     @property
     def default_name(self) -> str:
-        """`remove-concat-tol0.1`; says too how the neurons were chosen if not by a tolerance."""
-        how = f"tol{self.tolerance:g}" if self.chosen_by == "tolerance" else self.chosen_by
-        error = "" if self.error == "keep" else f"-{self.error}"
-        return f"remove-{self.removed_task}-{how}{error}"
+        """`remove-concat-tol0.1`."""
+        return ablation_name(self.removed_tasks, self.chosen_by, self.tolerance, self.error)

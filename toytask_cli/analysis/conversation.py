@@ -12,7 +12,6 @@ from toytask_cli.analysis.mistakes import answer_texts, classify
 from toytask_cli.analysis.prediction import BATCH, decode_greedily
 from toytask_cli.analysis.removal import AS_TRAINED
 from toytask_cli.dataset import Examples, Grid
-from toytask_cli.errors import ToytaskError
 from toytask_cli.hooks import check_error, checked_neurons, removing
 from toytask_cli.model import Transformer
 from toytask_cli.prompts import Prompt
@@ -31,13 +30,10 @@ class Variant(NamedTuple):
         """What an ablation's report removes.
 
         Raises:
-            ToytaskError: it names no neurons, or some that an SAE of this width does not have.
+            UsageError: a neuron that an SAE of this width does not have, or an unknown `error`.
         """
-        neurons, error = report.get("neurons"), report.get("error")
-        if not (isinstance(neurons, list) and all(type(i) is int for i in neurons)):
-            raise ToytaskError("this ablation names no neurons: make it with `toytask ablate`")
-        check_error(str(error))
-        return cls(checked_neurons(neurons, d_sae), str(error))
+        check_error(report["error"])
+        return cls(checked_neurons(report["neurons"], d_sae), report["error"])
 
     def applied_to(self, model: Transformer) -> AbstractContextManager[None]:
         """While it is open, the model is this variant."""

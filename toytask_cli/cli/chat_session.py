@@ -8,6 +8,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from toytask_cli.analysis.ablation_report import ablation_name
 from toytask_cli.analysis.choice import choose_removal
 from toytask_cli.analysis.conversation import Answer, Variant, answer_prompts
 from toytask_cli.analysis.explanation import Seen, see
@@ -92,8 +93,8 @@ class Chat:
             UsageError: an unknown task, every task, or a tolerance below 0.
         """
         removal = choose_removal(self.model, self.grid, self.measured, tasks, tolerance)
-        removed = "+".join(name for name in self.task_names if name in tasks)
-        name = f"remove-{removed}-{'automatic' if tolerance is None else f'tol{tolerance:g}'}"
+        removed = [name for name in self.task_names if name in tasks]
+        name = ablation_name(removed, "automatic" if tolerance is None else "tolerance", tolerance)
         self.columns[name] = Variant(removal.neurons)
         return name
 

@@ -1,6 +1,5 @@
 """`toytask eval`: accuracy on unseen examples, and how the wrong answers are wrong."""
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from toytask_cli.dataset import Grid
-    from toytask_cli.model import Transformer
     from toytask_cli.runs.run import Run
 
 WRONG_SHOWN = 12
@@ -55,6 +53,7 @@ def eval_(
 
     Example: toytask eval runs/01 --limit 1000
     """
+    from toytask_cli.analysis.conversation import Variant
     from toytask_cli.analysis.evaluation import evaluate
     from toytask_cli.device import find_device
     from toytask_cli.runs.run import Run
@@ -64,7 +63,10 @@ def eval_(
     grid = opened.grid()
     model = opened.model(grid, place)
     split = _check_split(split, grid, opened)
-    with _in_place(opened, model, ablation):
+    variant = Variant()
+    if ablation is not None:
+        variant = Variant.from_report(opened.read_ablation(ablation), opened.config.recipe.d_sae)
+    with variant.applied_to(model):
         evaluation, correctness = evaluate(model, grid, split, limit, seed)
     name = "eval" if split == grid.report_part else f"eval-{split}"
     name = name if ablation is None else f"{name}-{ablation}"
@@ -77,18 +79,6 @@ def eval_(
     _print_report(report)
     err().print(f"wrote {opened.path}/reports/{name}.json", soft_wrap=True)
     say_next(f"toytask sparsity {opened.path}")
-
-
-def _in_place(
-    run: "Run", model: "Transformer", ablation: str | None
-) -> AbstractContextManager[None]:
-    """The model with an ablation's neurons removed, or as it was trained."""
-    from toytask_cli.hooks import removing
-
-    if ablation is None:
-        return nullcontext()
-    report = run.read_ablation(ablation)
-    return removing(model, report["neurons"], report["error"])
 
 
 def _check_split(split: str | None, grid: "Grid", run: "Run") -> str:
