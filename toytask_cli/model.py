@@ -157,7 +157,8 @@ class Transformer(nn.Module):
         return Output(self.readout(resid), resid, recon, pre_acts, acts)
 
     def _embed(self, tokens: Tensor, positions: nn.Embedding) -> Tensor:
-        return self.token_embedding(tokens) + positions.weight[: tokens.shape[1]]
+        x = self.token_embedding(tokens) + positions.weight[: tokens.shape[1]]
+        return x.to(self.readout.weight.dtype)
 
     @torch.no_grad()
     def initialise(self, recipe: Recipe) -> None:

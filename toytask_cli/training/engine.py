@@ -11,7 +11,10 @@ from toytask_cli.objective import Sums, Terms, combine, exact_match, measure
 from toytask_cli.recipe import Recipe
 from toytask_cli.tokenizer import PAD
 
-VALIDATION_BATCH = 2048
+# Small enough for activations to stay in a processor's cache.
+VALIDATION_BATCH = 512
+
+EMBEDDINGS = ("token_embedding", "prompt_positions", "answer_positions")
 
 
 class Validation(NamedTuple):
@@ -30,7 +33,7 @@ class Engine:
         recipe: the objective, the optimiser's settings, the batch size.
         model: on the device already.
         n_tasks: number of tasks.
-        precision: the type that matrix products are taken in.
+        precision: the type that all but embeddings and losses are computed in.
     """
 
     def __init__(self, recipe: Recipe, model: Transformer, n_tasks: int, precision: torch.dtype):
@@ -78,10 +81,20 @@ class Engine:
         )
 
     def _forward(self, batch: Examples) -> Output:
-        mixed = self.precision != torch.float32
-        with torch.autocast(batch.prompts.device.type, self.precision, enabled=mixed):
-            output: Output = self.model(batch.prompts, batch.answers[:, :-1])
+        model, inputs = self.model, (batch.prompts, batch.answers[:, :-1])
+        output: Output = torch.func.functional_call(model, self._weights(), inputs)
         return output
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The weights in the precision that is computed in.
+
+        Cast once a step, where autocast would cast every layer's input and output as well.
+        Embeddings stay in float32: a row's gradient is a sum over many examples.
+        """
+        return {
+            name: weight if name.startswith(EMBEDDINGS) else weight.to(self.precision)
+            for name, weight in self.model.named_parameters()
+        }
 
     def _measure(self, output: Output, batch: Examples) -> Sums:
         return measure(output, batch.answers, batch.tasks, self.n_tasks)
