@@ -10,6 +10,7 @@ neurons: each costs one forward pass over all pairs, whichever it is, so the res
 import sys
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -46,9 +47,18 @@ def best(run: Callable[[], None]) -> float:
     return min(times)
 
 
-def main() -> None:
-    """Prints one line for each way."""
-    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 4)
+class Times(NamedTuple):
+    """Seconds for all neurons, all validation pairs and both tasks."""
+
+    neurons: int
+    pairs: int
+    slow: float  # one removal at a time, from a few neurons
+    fast: float  # closed form
+    whole: float  # and mean ablation, places, bootstrap
+
+
+def measure() -> Times:
+    """Times both ways on the same model and pairs."""
     recipe = resolve("default")
     grid = build_grid(recipe)
     model = new_model(recipe, len(grid.tokenizer))
@@ -69,13 +79,20 @@ def main() -> None:
         means = survey(model, grid, pairs).mean_acts
         tally(model, grid, pairs, means, closed_form, generator(0, "benchmark"))
 
-    fast, whole = best(all_at_once), best(everything)
     # Each call also runs the model once with nothing removed.
     slow = best(one_at_a_time) / (SAMPLE + 1) * recipe.d_sae
-    print(f"{recipe.d_sae} neurons, {len(pairs)} pairs, {len(grid.tasks)} tasks, seconds")
-    print(f"one removal at a time, from {SAMPLE} neurons   {slow:8.1f}")
-    print(f"closed form                             {fast:8.2f}   {slow / fast:.0f} times faster")
-    print(f"and mean ablation, places, bootstrap    {whole:8.2f}")
+    return Times(recipe.d_sae, len(pairs), slow, best(all_at_once), best(everything))
+
+
+def main() -> None:
+    """Prints one line for each way."""
+    torch.set_num_threads(int(sys.argv[1]) if len(sys.argv) > 1 else 4)
+    found = measure()
+    print(f"{found.neurons} neurons, {found.pairs} pairs, both tasks, seconds")
+    print(f"one removal at a time, from {SAMPLE} neurons   {found.slow:8.1f}")
+    ratio = found.slow / found.fast
+    print(f"closed form                             {found.fast:8.2f}   {ratio:.0f} times faster")
+    print(f"and mean ablation, places, bootstrap    {found.whole:8.2f}")
 
 
 if __name__ == "__main__":

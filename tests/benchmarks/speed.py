@@ -1,0 +1,183 @@
+"""How fast: ours against the plain way, on this machine, as Markdown.
+
+    python tests/benchmarks/speed.py --threads 4 --run runs/reference
+    python tests/benchmarks/speed.py --threads 4 --learn 0 1 2
+
+An epoch of preset `article`, validation included, against `baseline.py`, turn by turn in one
+process, medians; importance against one removal at a time; the commands' start-up on a finished
+run; and, with `--learn`, the time until both tasks are right to the article's 98.1 %.
+"""
+
+import argparse
+import os
+import platform
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from statistics import median
+
+import baseline
+import importance
+import torch
+
+from toytask_cli.dataset import build_grid
+from toytask_cli.device import find_precision
+from toytask_cli.model import new_model
+from toytask_cli.recipe import resolve
+from toytask_cli.training.trainer import Trainer
+
+LEARNT = 0.981  # the article's accuracy
+LIMIT = 1000  # epochs, if it is not reached before
+
+
+def row(*cells: object) -> None:
+    """Prints a line of a Markdown table."""
+    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
+
+
+def header(*cells: str) -> None:
+    """Prints the first two lines of a Markdown table."""
+    print()
+    row(*cells)
+    row(*("---" for _ in cells))
+
+
+def compared(what: str, plain: float, ours: float) -> None:
+    """A line of the table of ratios, from seconds."""
+    row(what, f"{plain:.3g} s", f"{ours:.3g} s", f"{plain / ours:.1f}")
+
+
+def trainer(preset: str, device: str, precision: torch.dtype, seed: int = 0) -> Trainer:
+    """A fresh run, nothing written to disk."""
+    recipe = resolve(preset, {"seed": seed})
+    grid = build_grid(recipe)
+    return Trainer(recipe, grid, new_model(recipe, len(grid.tokenizer)).to(device), precision)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes, to the end of what was sent to a GPU."""
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+def precisions(device: str) -> list[torch.dtype]:
+    """Float32, and bfloat16 where the hardware multiplies it."""
+    return sorted({torch.float32, find_precision("auto", torch.device(device))}, key=str)[::-1]
+
+
+def compare_epochs(device: str, repeats: int) -> None:
+    """One line for each precision; the first epoch of each contestant is left out."""
+    plain = baseline.Training(device)
+    ours = {kind: trainer("article", device, kind).run() for kind in precisions(device)}
+    contestants: dict[object, Callable[[], object]] = {"plain": plain.epoch}
+    contestants |= {kind: epochs.__next__ for kind, epochs in ours.items()}
+    times: dict[object, list[float]] = {name: [] for name in contestants}
+    for _ in range(repeats + 1):
+        for name, epoch in contestants.items():
+            times[name].append(seconds(epoch))
+    medians = {name: median(taken[1:]) for name, taken in times.items()}
+    for kind in ours:
+        name = str(kind).removeprefix("torch.")
+        compared(f"epoch with validation, {device}, {name}", medians["plain"], medians[kind])
+
+
+def time_to_learn(epochs: Iterable[float]) -> float:
+    """Seconds until an epoch's worst task is learnt."""
+    start = time.perf_counter()
+    for number, accuracy in enumerate(epochs, start=1):
+        if accuracy >= LEARNT:
+            return time.perf_counter() - start
+        if number == LIMIT:
+            break
+    return float("inf")
+
+
+def compare_learning(device: str, seeds: list[int]) -> None:
+    """Median time to the article's accuracy: its loop and recipe, against ours by default."""
+    plain, ours = [], []
+    for seed in seeds:
+        training = baseline.Training(device, seed)
+        plain.append(time_to_learn(training.epoch()[2] for _ in range(LIMIT)))
+        precision = find_precision("auto", torch.device(device))
+        records = trainer("default", device, precision, seed).run()
+        accuracies = (min(r.validation["accuracy"].values()) for r in records if r.validation)
+        ours.append(time_to_learn(accuracies))
+    what = f"until both tasks are {100 * LEARNT:g} % right, {device}, {len(seeds)} seeds"
+    compared(what, median(plain), median(ours))
+
+
+def compare_importance() -> None:
+    """All neurons, all validation pairs, all tasks."""
+    found = importance.measure()
+    compared(f"importance of {found.neurons} neurons, {found.pairs} pairs", found.slow, found.fast)
+
+
+def start_up(run: Path, repeats: int) -> None:
+    """The commands on a finished run, figures left out, beside what importing torch takes."""
+    python, command = [sys.executable], [sys.executable, "-m", "toytask_cli"]
+    plain = "--no-figures"
+    calls = {
+        "import torch": [*python, "-c", "import torch"],
+        "--help": [*command, "--help"],
+        "eval": [*command, "eval", str(run), plain],
+        "sparsity": [*command, "sparsity", str(run), plain],
+        "importance": [*command, "importance", str(run), plain],
+        "ablate": [*command, "ablate", str(run), plain, "--remove", first_task(run)],
+    }
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            times[name].append(seconds(lambda call=call: silently(call)))
+    header("command", "seconds", "beyond `import torch`")
+    importing = median(times["import torch"])
+    for name, taken in times.items():
+        beyond = "" if name in ("import torch", "--help") else f"{median(taken) - importing:.2f}"
+        row(f"`{name}`", f"{median(taken):.2f}", beyond)
+
+
+def first_task(run: Path) -> str:
+    """The name of a task that the run has learnt."""
+    from toytask_cli.runs.run import Run
+
+    return Run.open(run).config.recipe.tasks[0]
+
+
+def silently(call: list[str]) -> None:
+    """Runs a program, whose output is thrown away."""
+    subprocess.run(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+
+
+def main() -> None:
+    """Prints the tables."""
+    parser = argparse.ArgumentParser(description="Ours against the plain way, as Markdown.")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--run", type=Path, help="finished run, to time the commands on")
+    parser.add_argument("--learn", type=int, nargs="+", metavar="SEED", help="train these; long")
+    args = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = str(args.threads)
+    torch.set_num_threads(args.threads)
+    warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
+
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    print(f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} processors,")
+    print(f"{args.threads} threads, load {load} before, medians of {args.repeats}")
+    header("what", "plain", "ours", "times faster")
+    devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
+    for device in devices:
+        compare_epochs(device, args.repeats)
+    compare_importance()
+    for device in devices if args.learn else []:
+        compare_learning(device, args.learn)
+    if args.run:
+        start_up(args.run, args.repeats)
+
+
+if __name__ == "__main__":
+    main()
