@@ -108,9 +108,9 @@ class Recipe(DataSpec):
     clip: float = _option(1.0, "Largest norm of the gradient; 0 leaves it as it is.")
     batch_size: int = _option(256, "Examples in a step.")
     warmup_steps: int = _option(20, "Steps over which the rate rises from zero.")
-    epochs: int = _option(150, "Limit of the whole run, both phases together.")
+    epochs: int = _option(170, "Limit of the whole run, both phases together.")
     separate_epochs: int = _option(
-        40, "Epochs of the second phase: beta on, rate falling to zero. 0: no second phase."
+        60, "Epochs of the second phase: beta on, rate falling to zero. 0: no second phase."
     )
     learnt_accuracy: float = _option(
         0.98, "Validation accuracy that every task must reach before the second phase."
