@@ -129,15 +129,16 @@ class Grid:
         return torch.from_numpy(np.stack(rows) != self.answers.numpy()).any(dim=-1)
 
     def novel(self) -> Tensor:
-        """[task, pair] whether the answer has a token that no training answer has at that place.
+        """[task, pair] whether the answer has a token that training never shows so.
 
-        Some numbers are rare as answers: `0` is the sum of one pair alone.
+        That is, at this place of an answer of this length: `175` ends the answer of `1C75`, and
+        goes on in that of `17C50`. Some are rare: `0` is the sum of one pair alone.
         """
         rows = []
-        for answers, parts in zip(self.answers, self.parts, strict=True):
-            taught = answers[parts == PARTS.index("train")]
-            places = zip(answers.T, taught.T, strict=True)
-            rows.append(torch.stack([~torch.isin(a, t.unique()) for a, t in places]).any(dim=0))
+        for shown, parts in zip(_shown(self.answers), self.parts, strict=True):
+            taught = shown[parts == PARTS.index("train")]
+            places = zip(shown.T, taught.T, strict=True)
+            rows.append(torch.stack([~torch.isin(s, t.unique()) for s, t in places]).any(dim=0))
         return torch.stack(rows)
 
     def _plain_tokens(self, parts: Sequence[np.ndarray]) -> np.ndarray:
@@ -203,17 +204,23 @@ def _draw_parts(spec: DataSpec, answers: Tensor) -> Tensor:
 
 
 def _teachers_first(order: Tensor, answers: Tensor) -> Tensor:
-    """The same pairs, those first that show a task's answer token at some place for the first time.
+    """The same pairs, those first that show an answer token for the first time, as in `novel`.
 
-    The training part then shows every token at every place where an answer has it. By chance alone
-    up to one test answer in 200 has a token that it was never taught, which says nothing of
-    whether a task was learnt.
+    The training part then shows every token at every place of an answer of every length that has
+    it there. By chance alone one concatenation in 40 of the test part has a token that was never
+    taught so: that would measure the draw, not what was learnt.
     """
-    columns = answers[:, order].permute(0, 2, 1).flatten(0, 1).numpy()
+    columns = _shown(answers[:, order]).permute(0, 2, 1).flatten(0, 1).numpy()
     firsts = [np.unique(column, return_index=True)[1] for column in columns]
     teaches = torch.zeros(len(order), dtype=torch.bool)
     teaches[np.concatenate(firsts)] = True
     return torch.cat([order[teaches], order[~teaches]])
+
+
+def _shown(answers: Tensor) -> Tensor:
+    """[task, pair, place] a number for each token and length of answer together."""
+    length = (answers != PAD).sum(dim=-1, keepdim=True).to(torch.int32)
+    return answers * (answers.shape[-1] + 1) + length
 
 
 class StringDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):

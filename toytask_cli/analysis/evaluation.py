@@ -22,7 +22,8 @@ DEFINITIONS = {
     "lower is better",
     "slices.carry": "operand pairs of which some column of digits adds up to ten or more",
     "slices.resplit": "answers whose tokens are other than the numbers written, by maximal munch",
-    "slices.novel": "answers with a token that no training answer of the task has at that place",
+    "slices.novel": "answers with a token that no training answer of the task and of the same "
+    "length has at that place",
     "mistakes": "wrong answers by kind, as written greedily; the first kind that fits counts: "
     + "; ".join(f"{kind}: {meaning}" for kind, meaning in MISTAKES.items()),
     "greedy": "on a random sample, whether greedy decoding is right exactly where teacher "

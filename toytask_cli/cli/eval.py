@@ -27,7 +27,7 @@ SLICES = {
     "no_carry": "none does",
     "resplit": "the answer re-splits",
     "no_resplit": "it does not",
-    "novel": "an answer token is new at its place",
+    "novel": "an answer token is new there",
     "no_novel": "all were seen in training",
 }
 
