@@ -1,0 +1,172 @@
+"""What it costs to grow: more examples, more neurons, more tasks. A table, and a figure.
+
+    python tests/benchmarks/growth.py --threads 4 --figure growth.png
+
+Every case runs in a process of its own, for its peak of memory. The weights are fresh, and the
+model's own answers stand in for the true ones, so that every pair is judged, as after training.
+Biases are lowered so that 2 % of the neurons fire at a position, about as many as in a trained
+model.
+"""
+
+import argparse
+import json
+import math
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from toytask_cli.analysis.ablation import ablate
+from toytask_cli.analysis.importance import score_neurons
+from toytask_cli.analysis.prediction import decode_greedily
+from toytask_cli.dataset import Grid, build_grid
+from toytask_cli.device import find_precision
+from toytask_cli.model import Transformer, new_model
+from toytask_cli.recipe import resolve
+from toytask_cli.tokenizer import BOS
+from toytask_cli.training.engine import Engine
+
+STEPS = 12
+SMALL = {"d_model": 64, "d_ff": 256}  # so that the axes of growth weigh more than the rest
+AXES: dict[str, list[dict[str, Any]]] = {
+    "examples": [{"digits": digits} for digits in (1, 2, 3)],
+    "neurons": [{"d_sae": 4**power} for power in (4, 5, 6, 7)],
+    "tasks": [
+        {"tasks": ("sum", "concat", "diff", "max")[:number], "validation_fraction": 0.1}
+        for number in (2, 3, 4)
+    ],
+}
+COLUMNS = {
+    "examples": "examples",
+    "neurons": "neurons",
+    "tasks": "tasks",
+    "step": "training, µs an example",
+    "importance": "importance, ms a pair",
+    "ablate": "ablate, ms a pair",
+    "memory": "peak memory, GB",
+}
+
+
+def recipe_of(case: dict[str, Any]) -> Any:
+    """A small model; with three digits few of the many pairs, since the cost is by the pair."""
+    few = {"train_fraction": 0.99, "validation_fraction": 0.005} if case.get("digits") == 3 else {}
+    return resolve("default", {**SMALL, **few, **case})
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """How long it takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+@torch.no_grad()
+def make_like_trained(model: Transformer, grid: Grid) -> None:
+    """Few neurons fire, and nothing but numbers is written."""
+    d_sae, d_model = model.sae.encoder.weight.shape
+    # x has variance 1 in every dimension, a Xavier-uniform weight 2 / (d_model + d_sae).
+    model.sae.encoder.bias -= 2 * math.sqrt(d_model * 2 / (d_model + d_sae))
+    model.readout.bias[: grid.tokenizer.first_number] = -1000.0
+
+
+def answered_by(model: Transformer, grid: Grid) -> Grid:
+    """The grid with what the model itself writes as the right answers of the pairs to judge."""
+    answers = grid.answers.clone()
+    answers[..., 0] = BOS
+    for pairs in grid.matched_pairs():
+        for task, examples in enumerate(grid.matched(pairs)):
+            said, _ = decode_greedily(model, examples.prompts, answers.shape[-1] - 1)
+            answers[task, pairs, 1:] = said.to(answers.dtype)
+    return replace(grid, answers=answers)
+
+
+def measure(case: dict[str, Any]) -> dict[str, float]:
+    """The costs of one case, in this process."""
+    recipe = recipe_of(case)
+    grid = build_grid(recipe)
+    model = new_model(recipe, len(grid.tokenizer))
+    precision = find_precision("auto", torch.device("cpu"))
+    examples = grid.part("train").take(slice(0, recipe.batch_size))
+    engine = Engine(replace(recipe, lr=1e-9), model, len(grid.tasks), precision)
+    steps = [seconds(lambda: engine.step(examples, 1e-9, recipe.beta)) for _ in range(STEPS)]
+
+    make_like_trained(model, grid)
+    known = answered_by(model, grid)
+    choose, report = known.matched_pairs()
+    importance = seconds(lambda: score_neurons(model, known, seed=0))
+    found, *_ = score_neurons(model, known, seed=0, resamples=1)
+    first = [known.tasks[0].name]
+    ablation = seconds(lambda: ablate(model, known, found, remove=first))
+    return {
+        "examples": grid.parts.numel(),
+        "neurons": recipe.d_sae,
+        "tasks": len(grid.tasks),
+        "step": median(steps[2:]) / len(examples) * 1e6,
+        "importance": importance / len(choose) * 1e3,
+        "ablate": ablation / (len(choose) + len(report)) * 1e3,
+        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
+    }
+
+
+def measured_apart(case: dict[str, Any], threads: int) -> dict[str, float]:
+    """`measure` in a process of its own."""
+    call = [sys.executable, __file__, "--threads", str(threads), "--case", json.dumps(case)]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    done = subprocess.run(call, stdout=subprocess.PIPE, check=True, env=environment)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
+
+
+def print_table(found: dict[str, list[dict[str, float]]]) -> None:
+    """All cases, as Markdown."""
+    print("| " + " | ".join(COLUMNS.values()) + " |")
+    print("| " + " | ".join("---" for _ in COLUMNS) + " |")
+    for rows in found.values():
+        for row in rows:
+            print("| " + " | ".join(f"{row[name]:.4g}" for name in COLUMNS) + " |")
+
+
+def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """One panel an axis of growth: each cost, as a multiple of that of the first case."""
+    from toytask_cli.figures.style import panels, png, style
+
+    with style():
+        figure, axes = panels(len(found))
+        for (axis, rows), panel in zip(found.items(), axes, strict=True):
+            for cost in ("step", "importance", "ablate", "memory"):
+                values = [row[cost] / rows[0][cost] for row in rows]
+                panel.plot([row[axis] for row in rows], values, "o-", label=COLUMNS[cost])
+            panel.set(xscale="log", yscale="log", xlabel=axis, ylabel="cost, smallest case = 1")
+        axes[0].legend()
+        path.write_bytes(png(figure))
+
+
+def main() -> None:
+    """Measures every case and shows the costs."""
+    parser = argparse.ArgumentParser(description="What it costs to grow.")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--figure", type=Path, help="PNG to draw")
+    parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    if args.case is not None:
+        print(json.dumps(measure(args.case)))
+        return
+    found = {
+        axis: [measured_apart(case, args.threads) for case in cases] for axis, cases in AXES.items()
+    }
+    print_table(found)
+    if args.figure:
+        draw(found, args.figure)
+
+
+if __name__ == "__main__":
+    main()
