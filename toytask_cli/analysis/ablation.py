@@ -51,7 +51,7 @@ def ablate(
     """Removes tasks by the rule, or a given set of neurons, and reports.
 
     Args:
-        found: what `measure_importance` found for the same model and grid.
+        found: what `score_neurons` found for the same model and grid.
         remove: names of the tasks to remove.
         tolerance: of the rule, nats; None takes the automatic one, or, where no tolerance keeps
             enough, the smallest removal.

@@ -20,7 +20,7 @@ def choose_removal(
     """The neurons that `ablation.ablate` takes, chosen on validation pairs.
 
     Args:
-        found: what `measure_importance` found for the same model and grid.
+        found: what `score_neurons` found for the same model and grid.
         remove: names of the tasks to remove.
         tolerance: of the rule, nats; None takes the automatic one.
 

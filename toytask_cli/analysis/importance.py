@@ -109,7 +109,7 @@ class ImportanceTensors(NamedTuple):
         return (self.density > 0).any(dim=0)
 
 
-def measure_importance(
+def score_neurons(
     model: Transformer,
     grid: Grid,
     *,
@@ -117,22 +117,8 @@ def measure_importance(
     pairs: int | None = None,
     method: str = "closed",
     resamples: int = RESAMPLES,
-) -> tuple[Importance, ImportanceTensors]:
-    """Measures every neuron for every task.
-
-    Memory is bounded by one chunk of `tally.CHUNK` pairs (their activations, `ENTRIES` rows of
-    the vocabulary) and by [task, resamples, d_sae] sums, whatever the number of pairs.
-
-    Args:
-        seed: of the sample of pairs, of the halves and of the bootstrap.
-        pairs: size of a random sample of the pairs to use, or None for all.
-        method: `closed`, or `hooks` for one forward pass for each neuron.
-        resamples: of the bootstrap.
-
-    Raises:
-        UsageError: an unknown method, or fewer than one pair asked for.
-        ToytaskError: the model answers no candidate correctly for every task.
-    """
+) -> tuple[ImportanceTensors, PairCounts, Tally]:
+    """Measures every neuron for every task; arguments and errors as of `measure_importance`."""
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     candidates, _ = grid.matched_pairs()
@@ -152,12 +138,42 @@ def measure_importance(
         mean_acts=seen.mean_acts,
         pairs=used,
     )
+    return tensors, counts, found
+
+
+def measure_importance(
+    model: Transformer,
+    grid: Grid,
+    *,
+    seed: int,
+    pairs: int | None = None,
+    method: str = "closed",
+    resamples: int = RESAMPLES,
+) -> tuple[Importance, ImportanceTensors]:
+    """Measures every neuron for every task, and reports.
+
+    Memory is bounded by one chunk of `tally.CHUNK` pairs (their activations, `ENTRIES` rows of
+    the vocabulary) and by [task, resamples, d_sae] sums, whatever the number of pairs.
+
+    Args:
+        seed: of the sample of pairs, of the halves and of the bootstrap.
+        pairs: size of a random sample of the pairs to use, or None for all.
+        method: `closed`, or `hooks` for one forward pass for each neuron.
+        resamples: of the bootstrap.
+
+    Raises:
+        UsageError: an unknown method, or fewer than one pair asked for.
+        ToytaskError: the model answers no candidate correctly for every task.
+    """
+    tensors, counts, found = score_neurons(
+        model, grid, seed=seed, pairs=pairs, method=method, resamples=resamples
+    )
     names = [task.name for task in grid.tasks]
     report = Importance(
         method=method,
         pairs=counts,
         resamples=resamples,
-        d_sae=len(seen.mean_acts),
+        d_sae=len(tensors.mean_acts),
         n_live=int(tensors.live.sum()),
         top={name: _top_rows(tensors, names, i) for i, name in enumerate(names)},
         **_agreement(found, tensors, names),

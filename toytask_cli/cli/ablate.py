@@ -55,7 +55,7 @@ def ablate(
     """
     from toytask_cli.analysis.ablation import ablate as measure
     from toytask_cli.analysis.ablation import removed_indices
-    from toytask_cli.analysis.importance import measure_importance
+    from toytask_cli.analysis.importance import score_neurons
     from toytask_cli.device import find_device
     from toytask_cli.runs.run import Run
 
@@ -64,7 +64,7 @@ def ablate(
     grid = opened.grid()
     removed_indices(grid, remove or [])
     model = opened.model(grid, find_device(device))
-    _, found = measure_importance(model, grid, seed=seed)
+    found, *_ = score_neurons(model, grid, seed=seed, resamples=1)
     ablation = measure(
         model, grid, found,
         remove=remove or [], tolerance=tolerance, neurons=chosen, error=error, seed=seed,

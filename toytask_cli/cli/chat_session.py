@@ -12,7 +12,7 @@ from toytask_cli.analysis.ablation_report import ablation_name
 from toytask_cli.analysis.choice import choose_removal
 from toytask_cli.analysis.conversation import Answer, Variant, answer_prompts
 from toytask_cli.analysis.explanation import Seen, see
-from toytask_cli.analysis.importance import ImportanceTensors, measure_importance
+from toytask_cli.analysis.importance import ImportanceTensors, score_neurons
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError, UsageError, unknown
 from toytask_cli.hooks import checked_neurons
@@ -155,7 +155,7 @@ class Chat:
     @cached_property
     def measured(self) -> ImportanceTensors:
         """Every neuron's importance, measured when it is first asked for: some seconds."""
-        return measure_importance(self.model, self.grid, seed=0, resamples=1)[1]
+        return score_neurons(self.model, self.grid, seed=0, resamples=1)[0]
 
     @cached_property
     def seen(self) -> Seen:
