@@ -1,0 +1,91 @@
+"""The run that comes with the repository is what its reports say.
+
+Compared within what another processor's rounding can move: an importance of 1e-9 may change its
+sign, and with it a neuron that does nothing may join a removal.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from toytask_cli.analysis.ablation import ablate
+from toytask_cli.analysis.evaluation import evaluate
+from toytask_cli.analysis.importance import measure_importance
+from toytask_cli.analysis.sparsity import measure_sparsity
+from toytask_cli.runs.run import Run
+
+REFERENCE = Path(__file__).parent.parent / "runs" / "reference"
+
+
+@pytest.fixture(scope="module")
+def run() -> Run:
+    return Run.open(REFERENCE)
+
+
+@pytest.fixture(scope="module")
+def grid(run):
+    return run.grid()
+
+
+@pytest.fixture(scope="module")
+def model(run, grid):
+    return run.model(grid, torch.device("cpu"))
+
+
+@pytest.fixture(scope="module")
+def importance(model, grid):
+    return measure_importance(model, grid, seed=0, resamples=10)
+
+
+def test_it_is_a_default_run_and_small_enough_for_a_repository(run):
+    default = type(run.config.recipe)()
+    assert run.config.recipe == default
+    assert sum(p.stat().st_size for p in REFERENCE.rglob("*") if p.suffix == ".safetensors") < 12e6
+
+
+def test_its_accuracy_is_what_its_reports_say(run, model, grid):
+    report = run.read_report("eval")
+    found, _ = evaluate(model, grid, "test", None, seed=0)
+    for name, task in report["tasks"].items():
+        assert found.tasks[name].accuracy == pytest.approx(task["accuracy"], abs=5e-4)
+        assert found.tasks[name].ce_loss == pytest.approx(task["ce_loss"], rel=1e-3)
+        assert run.read_report("train")["tasks"][name]["accuracy"] == task["accuracy"]
+
+
+def test_its_sparsity_is_what_its_report_says(run, model, grid):
+    report = run.read_report("sparsity")
+    found, _ = measure_sparsity(model, grid, "test")
+    for name, numbers in {"all": found.all, **found.tasks}.items():
+        written = report["all"] if name == "all" else report["tasks"][name]
+        for key in ("l0", "l1", "explained_variance", "mse", "ce_loss", "ce_loss_with_sae"):
+            assert getattr(numbers, key) == pytest.approx(written[key], rel=1e-3)
+
+
+def test_its_importance_is_what_its_report_says(run, importance):
+    written = run.read_tensors("importance")["importance"]
+    torch.testing.assert_close(importance[1].importance, written, rtol=1e-3, atol=1e-6)
+    assert run.read_report("importance")["pairs"]["used"] == len(importance[1].pairs)
+
+
+@pytest.mark.parametrize("task", ["sum", "concat"])
+def test_a_removal_is_what_its_report_says_and_complete(run, model, grid, importance, task):
+    report = run.read_ablation(f"remove-{task}-tol0.1")
+    found = ablate(model, grid, importance[1], remove=[task], tolerance=0.1)
+    shared = len(set(found.neurons) & set(report["neurons"]))
+    assert shared > 0.9 * max(len(found.neurons), len(report["neurons"]))
+    for when in ("before", "after"):
+        for name, written in report["test"][when].items():
+            accuracy = getattr(found.test, when)[name].accuracy
+            assert accuracy == pytest.approx(written["accuracy"], abs=2e-3)
+    kept = report["kept_tasks"][0]
+    assert report["test"]["after"][task]["accuracy"] <= 0.005
+    assert report["test"]["after"][kept]["accuracy"] >= 0.995
+
+
+def test_everything_in_it_was_made_from_its_weights(run):
+    bound = [*(REFERENCE / "reports").glob("*.json"), *(REFERENCE / "ablations").glob("*.json")]
+    assert {p.stem for p in bound} >= {"train", "eval", "sparsity", "importance"}
+    hashes = {json.loads(path.read_text())["weights_sha256"] for path in bound}
+    assert hashes == {run.weights_sha256()}
