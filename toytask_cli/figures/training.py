@@ -6,6 +6,7 @@ from typing import Any
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from toytask_cli.figures.style import panels, style
 
@@ -27,9 +28,10 @@ def draw_losses(metrics: Sequence[Mapping[str, Any]]) -> Figure:
                 found = [(m["epoch"], m[part][term]) for m in metrics if m[part]]
                 axis.plot(*zip(*found, strict=True), label=part, linewidth=1.4)
             axis.set(title=label, xlabel="epoch", yscale="symlog" if term == "overlap" else "log")
+            if term != "overlap":
+                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter("{x:g}")
-            axis.tick_params(axis="y", which="minor", labelsize=7)
+            axis.yaxis.set_minor_formatter(NullFormatter())
             _mark_second_phase(axis, metrics)
         axes[0].legend()
         axes[-1].axis("off")
