@@ -48,11 +48,15 @@ def outputs(
 
 def score(model: Transformer, examples: Examples) -> Scores:
     """Exact match and loss of every example, on the CPU."""
-    scores = [
-        Scores(exact_match(out.logits, batch.answers), answer_loss(out.logits, batch.answers))
-        for batch, out in outputs(model, examples)
-    ]
-    return Scores(*(torch.cat(column).cpu() for column in zip(*scores, strict=True)))
+    # Made beforehand: small results between the batches' large tensors would fragment memory.
+    scores = Scores(torch.empty(len(examples), dtype=torch.bool), torch.empty(len(examples)))
+    start = 0
+    for batch, out in outputs(model, examples):
+        rows = slice(start, start + len(batch))
+        scores.right[rows] = exact_match(out.logits, batch.answers)
+        scores.loss[rows] = answer_loss(out.logits, batch.answers)
+        start = rows.stop
+    return scores
 
 
 def decode_greedily(model: Transformer, prompts: Tensor, length: int) -> tuple[Tensor, Tensor]:

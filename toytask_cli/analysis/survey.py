@@ -24,21 +24,22 @@ class Survey(NamedTuple):
 
 def survey(model: Transformer, grid: Grid, pairs: Tensor) -> Survey:
     """Looks at all tasks at these pairs, [n] with n > 0, padding left out."""
-    rights, fired, positions = [], [], []
+    rights = torch.empty(len(grid.tasks), len(pairs), dtype=torch.bool)
+    fired, positions = [], []
     acts = torch.zeros(model.sae.encoder.out_features, dtype=torch.float64)
-    for examples in grid.matched(pairs):
-        right, counts, n = [], torch.zeros_like(acts), 0
+    for right, examples in zip(rights, grid.matched(pairs), strict=True):
+        counts, n, start = torch.zeros_like(acts), 0, 0
         for batch, out in outputs(model, examples):
-            right.append(exact_match(out.logits, batch.answers).cpu())
+            right[start : start + len(batch)] = exact_match(out.logits, batch.answers)
+            start += len(batch)
             real = out.acts[batch.answers[:, 1:] != PAD]
             acts += real.sum(dim=0).cpu()
             counts += (real > 0).sum(dim=0).cpu()
             n += len(real)
-        rights.append(torch.cat(right))
         fired.append(counts)
         positions.append(n)
     density = torch.stack(fired) / torch.tensor(positions)[:, None]
-    return Survey(torch.stack(rights), density.float(), (acts / sum(positions)).float())
+    return Survey(rights, density.float(), (acts / sum(positions)).float())
 
 
 @dataclass(frozen=True)
