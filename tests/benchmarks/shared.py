@@ -1,0 +1,59 @@
+"""What the benchmarks that question a run share: its arguments, its neurons, tables and figures."""
+
+import argparse
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import torch
+from matplotlib.figure import Figure
+
+from toytask_cli.analysis.choice import choose_removal
+from toytask_cli.analysis.importance import ImportanceTensors, measure_importance
+from toytask_cli.dataset import Grid
+from toytask_cli.figures.style import png
+from toytask_cli.model import Transformer
+
+CPU = torch.device("cpu")
+TOLERANCE = 0.1  # of the removals, nats
+
+
+def parser(doc: str | None) -> argparse.ArgumentParser:
+    """A parser that already knows where the figure goes; the script's docstring is the help."""
+    made = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--out", type=Path, help="directory for the figure; none without it")
+    return made
+
+
+def importance_of(model: Transformer, grid: Grid, seed: int) -> ImportanceTensors:
+    """Every neuron's importance on validation pairs, without intervals, which need resamples."""
+    return measure_importance(model, grid, seed=seed, resamples=2)[1]
+
+
+def neurons_by_task(model: Transformer, grid: Grid, seed: int) -> dict[str, torch.Tensor]:
+    """Task → the neurons that are removed for it at `TOLERANCE`, chosen on validation pairs."""
+    found = importance_of(model, grid, seed)
+    return {
+        task.name: choose_removal(model, grid, found, [task.name], TOLERANCE).neurons
+        for task in grid.tasks
+    }
+
+
+def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Prints as Markdown, each row as soon as it is there."""
+    for row in (header, ["---"] * len(header)):
+        print("| " + " | ".join(row) + " |")
+    for row in rows:
+        print("| " + " | ".join(row) + " |", flush=True)
+
+
+def percent(share: float) -> str:
+    """Share in percent, without the sign."""
+    return f"{100 * share:.1f}"
+
+
+def save(figure: Figure, out: Path, name: str) -> None:
+    """Writes `<out>/<name>.png`."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.png").write_bytes(png(figure))
