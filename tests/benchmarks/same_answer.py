@@ -10,7 +10,6 @@ pairs that neither weights nor neurons were chosen on; neurons are chosen at tol
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import seaborn as sns
@@ -142,9 +141,7 @@ def draw_groups(found: dict[str, list[Measured]], removed: Sequence[str]) -> Fig
 
 def main() -> None:
     """Prints one line a group, as Markdown."""
-    options = parser(__doc__)
-    options.add_argument("run", type=Path, nargs="?", default=Path("runs/reference"))
-    args = options.parse_args()
+    args = parser(__doc__).parse_args()
     run = Run.open(args.run)
     grid, seed = run.grid(), run.config.recipe.seed
     model = run.model(grid, CPU)

@@ -17,12 +17,14 @@ CPU = torch.device("cpu")
 TOLERANCE = 0.1  # of the removals, nats
 
 
-def parser(doc: str | None) -> argparse.ArgumentParser:
-    """A parser that already knows where the figure goes; the script's docstring is the help."""
+def parser(doc: str | None, *, figure: bool = True) -> argparse.ArgumentParser:
+    """A parser that takes a run, and where the figure goes; the script's docstring is the help."""
     made = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--out", type=Path, help="directory for the figure; none without it")
+    made.add_argument("run", type=Path, nargs="?", default=Path("runs/reference"))
+    if figure:
+        made.add_argument("--out", type=Path, help="directory for the figure; none without it")
     return made
 
 

@@ -1,0 +1,171 @@
+"""Does an SAE that is trained afterwards, on a frozen model, separate the tasks?
+
+    python tests/benchmarks/frozen.py runs/reference --out figures
+
+Draws the run's SAE anew and trains it alone, the transformer frozen, with the recipe's α and λ,
+without β and with it, the rate falling to zero. Where the run was trained with β, its transformer
+was shaped by it, so try a run of `--beta 0` as well. Neurons are chosen on validation. What is left
+of the removed task and the accuracy of the others are exact match on test: at tolerance 0.1, at the
+automatic one, and at the point of the curve with the widest gap on validation.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import seaborn as sns
+import torch
+from matplotlib.figure import Figure
+from shared import CPU, TOLERANCE, importance_of, parser, percent, print_table, save
+from torch import Tensor, nn
+
+from toytask_cli.analysis.ablation import largest_that_keeps
+from toytask_cli.analysis.removal import AS_TRAINED, right_without
+from toytask_cli.analysis.rule import choose_neurons, removals
+from toytask_cli.analysis.sparsity import measure_sparsity
+from toytask_cli.dataset import Grid
+from toytask_cli.figures.style import panels, style
+from toytask_cli.hooks import ERRORS
+from toytask_cli.model import Transformer
+from toytask_cli.recipe import Recipe
+from toytask_cli.rng import generator
+from toytask_cli.runs.run import Run
+from toytask_cli.training.trainer import Trainer
+
+JOINT = "trained with the model"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """What one task's removals do on test."""
+
+    sae: str
+    removed: str
+    error: str
+    at_tolerance: tuple[float, float]  # accuracy left of the removed task, least of the kept
+    automatic: tuple[float, float] | None  # None where no tolerance keeps enough
+    widest: tuple[float, float]
+    curve: list[tuple[float, float]]
+
+
+@torch.no_grad()
+def draw_sae(model: Transformer, seed: int) -> None:
+    """Gives the SAE fresh weights, drawn as at the start of training."""
+    draw = generator(seed, "frozen SAE")
+    for layer in (model.sae.encoder, model.sae.decoder):
+        nn.init.xavier_uniform_(layer.weight, generator=draw)
+        nn.init.zeros_(layer.bias)
+
+
+def train_sae(run: Run, grid: Grid, beta: float, epochs: int) -> Transformer:
+    """The run's model with an SAE that was trained afterwards."""
+    recipe = replace(run.config.recipe, beta=beta, epochs=epochs, separate_epochs=epochs)
+    model = run.model(grid, CPU)
+    draw_sae(model, recipe.seed)
+    model.requires_grad_(False).sae.requires_grad_(True)
+    trainer = Trainer(recipe, grid, model, getattr(torch, run.config.precision))
+    for _ in trainer.run():
+        pass
+    model.load_state_dict(trainer.best)
+    return model
+
+
+def effects_of(model: Transformer, grid: Grid, sae: str, seed: int) -> list[Effect]:
+    """Every task removed, with the error kept and dropped."""
+    found = importance_of(model, grid, seed)
+    effects = []
+    for task, row in enumerate(grid.tasks):
+        points = [point.neurons for point in removals(found.importance, [task])]
+        sets = [AS_TRAINED, choose_neurons(found.importance, [task], TOLERANCE), *points]
+        for error in ERRORS:
+            choose, report = (
+                right_without(model, grid, pairs, sets, error) for pairs in grid.matched_pairs()
+            )
+            automatic = largest_that_keeps(choose[0], choose[2:], [task])
+            on_test = [left_and_kept(right, task) for right in report]
+            gaps = [kept - left for left, kept in (left_and_kept(r, task) for r in choose[2:])]
+            effects.append(
+                Effect(
+                    sae=sae,
+                    removed=row.name,
+                    error=error,
+                    at_tolerance=on_test[1],
+                    automatic=None if automatic is None else on_test[2 + automatic],
+                    widest=on_test[2 + int(np.argmax(gaps))],
+                    curve=on_test[2:],
+                )
+            )
+    return effects
+
+
+def left_and_kept(right: Tensor, removed: int) -> tuple[float, float]:
+    """Accuracy of the removed task and the least of the others, from [task, pair]."""
+    shares = right.double().mean(dim=1).tolist()
+    return shares[removed], min(share for i, share in enumerate(shares) if i != removed)
+
+
+def quality(model: Transformer, grid: Grid, sae: str) -> list[str]:
+    """A line of the first table: how good and how sparse an SAE is on its own."""
+    report, _ = measure_sparsity(model, grid, grid.report_part)
+    by_tasks = report.neurons_by_tasks[-1]  # at the higher threshold
+    variance = report.all.explained_variance
+    return [
+        sae,
+        "–" if variance is None else f"{variance:.3f}",
+        f"{report.all.l0:.1f}",
+        f"{by_tasks.one} / {by_tasks.several}",
+    ]
+
+
+def cells(effect: Effect) -> list[str]:
+    """A line of the second table."""
+    shares = (effect.at_tolerance, effect.automatic, effect.widest)
+    pairs = [f"{percent(s[0])} / {percent(s[1])}" if s else "–" for s in shares]
+    return [effect.sae, effect.removed, effect.error, *pairs]
+
+
+def draw(effects: Sequence[Effect]) -> Figure:
+    """Left against kept over all tolerances, the error kept: one panel a task."""
+    removed = list(dict.fromkeys(effect.removed for effect in effects))
+    with style():
+        figure, axes = panels(len(removed))
+        for axis, task in zip(axes, removed, strict=True):
+            for effect in effects:
+                if (effect.removed, effect.error) == (task, "keep"):
+                    curve = 100 * np.array(effect.curve)
+                    axis.plot(*curve.T, marker="o", markersize=4, alpha=0.8, label=effect.sae)
+            axis.set(title=f"{task} removed", xlabel=f"accuracy left of {task} (%)")
+            axis.set(xlim=(-4, 104), ylim=(-4, 104))
+        axes[0].set_ylabel("accuracy that is kept (%)")
+        axes[0].legend(title="SAE", fontsize=8, loc="lower left")
+        sns.despine(figure)
+        return figure
+
+
+def main() -> None:
+    """Prints how good each SAE is, and what its removals do, as Markdown."""
+    options = parser(__doc__)
+    options.add_argument("--epochs", type=int, default=60, help="to train each SAE for")
+    args = options.parse_args()
+    run = Run.open(args.run)
+    recipe, grid = run.config.recipe, run.grid()
+    models = {JOINT: run.model(grid, CPU)}
+    for beta in (0.0, recipe.beta or Recipe.beta):
+        models[f"trained afterwards, β {beta:g}"] = train_sae(run, grid, beta, args.epochs)
+    header = ["SAE", "explained variance", "l0", "neurons: one task / several"]
+    print_table(header, (quality(model, grid, sae) for sae, model in models.items()))
+    print()
+    effects = [
+        effect
+        for sae, model in models.items()
+        for effect in effects_of(model, grid, sae, recipe.seed)
+    ]
+    places = [f"at {TOLERANCE:g}", "automatic", "widest gap"]
+    header = ["SAE", "removed", "error", *(f"{place}: left / kept %" for place in places)]
+    print_table(header, map(cells, effects))
+    if args.out:
+        save(draw(effects), args.out, "frozen")
+
+
+if __name__ == "__main__":
+    main()
