@@ -140,8 +140,6 @@ class Chat:
         if task is not None and task not in self.task_names:
             raise unknown("task", task, self.task_names)
         _, pairs = self.grid.matched_pairs()
-        if not len(pairs):
-            raise ToytaskError("this split leaves no unseen pair to draw from")
         pair = pairs[torch.randint(len(pairs), (), generator=self._draws)]
         index = int(torch.randint(len(self.grid.tasks), (), generator=self._draws))
         chosen = self.grid.tasks[self.task_names.index(task) if task else index]
