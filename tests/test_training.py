@@ -159,7 +159,7 @@ def test_bfloat16_stays_close_to_float32(tiny):
 def test_validation_means_do_not_depend_on_the_batches(tiny, monkeypatch):
     trainer = make_trainer(tiny)
     whole = trainer.engine.validate(trainer.validation, 0.1)
-    monkeypatch.setattr("toytask_cli.training.engine.VALIDATION_BATCH", 7)
+    monkeypatch.setattr(trainer.engine, "validation_batch", 7)
     parts = trainer.engine.validate(trainer.validation, 0.1)
     assert parts.terms == pytest.approx(whole.terms, rel=1e-5)
     assert parts.accuracy == whole.accuracy

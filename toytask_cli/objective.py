@@ -9,6 +9,7 @@ other than its main one. L1 = mean over positions of Σ_i f_i.
 
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -39,6 +40,11 @@ class Terms(NamedTuple):
     overlap: Tensor
 
 
+def one_hot(tasks: Tensor, n_tasks: int) -> Tensor:
+    """[n] task indices as [n_tasks, n] zeros and ones; never waits for the device."""
+    return (torch.arange(n_tasks, device=tasks.device)[:, None] == tasks).float()
+
+
 def measure(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> Sums:
     """What the loss needs of one batch.
 
@@ -50,7 +56,7 @@ def measure(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> Sum
     """
     targets = answers[:, 1:]
     real = (targets != PAD).float()
-    of_task = F.one_hot(tasks, n_tasks).float().T
+    of_task = one_hot(tasks, n_tasks)
     # One product sums the widest tensor by task, leaving pads out.
     of_task_and_real, acts = (of_task.unsqueeze(-1) * real).flatten(1), output.acts.flatten(0, 1)
     errors = (output.recon - output.resid).float().square().mean(dim=-1)

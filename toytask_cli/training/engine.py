@@ -1,5 +1,6 @@
 """One training step, and one pass over the validation part."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -7,14 +8,14 @@ from torch import Tensor
 
 from toytask_cli.dataset import Examples
 from toytask_cli.model import Output, Transformer
-from toytask_cli.objective import Sums, Terms, combine, exact_match, measure
+from toytask_cli.objective import Sums, Terms, combine, exact_match, measure, one_hot
 from toytask_cli.recipe import Recipe
 from toytask_cli.tokenizer import PAD
+from toytask_cli.training.packing import PackedWeights
+from toytask_cli.training.replay import Recording, Replay, Work
 
-# Small enough for activations to stay in a processor's cache.
-VALIDATION_BATCH = 512
-
-EMBEDDINGS = ("token_embedding", "prompt_positions", "answer_positions")
+# Small enough for activations to stay in a processor's cache; on a GPU, few launches.
+VALIDATION_BATCH = {"cpu": 512, "cuda": 8192, "mps": 8192}
 
 
 class Validation(NamedTuple):
@@ -29,91 +30,138 @@ class Validation(NamedTuple):
 class Engine:
     """Takes training steps and measures, on one device and in one precision.
 
+    On CUDA a step is recorded once and replayed, and so is validation: the same arithmetic, with
+    the rate and β read from the device and nothing read back before an epoch's end.
+
     Args:
         recipe: the objective, the optimiser's settings, the batch size.
-        model: on the device already.
+        model: on the device already; its parameters become views of the engine's vectors.
         n_tasks: number of tasks.
         precision: the type that all but embeddings and losses are computed in.
+        record: how to record work for replaying; None computes everything anew each time.
     """
 
-    def __init__(self, recipe: Recipe, model: Transformer, n_tasks: int, precision: torch.dtype):
+    def __init__(
+        self,
+        recipe: Recipe,
+        model: Transformer,
+        n_tasks: int,
+        precision: torch.dtype,
+        record: Callable[[Work], Recording] | None = None,
+    ):
         self.recipe = recipe
         self.model = model
         self.n_tasks = n_tasks
         self.precision = precision
-        self.parameters = list(model.parameters())
+        self.weights = PackedWeights(model)
+        self.vectors = dict(self.weights.vectors())
+        device = self.vectors["layers"].device
+        self.validation_batch = VALIDATION_BATCH[device.type]
+        self.rate, self.beta = torch.zeros((), device=device), torch.zeros((), device=device)
         self.optimizer = torch.optim.AdamW(
-            self.parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True
+            self.vectors.values(),
+            lr=self.rate,
+            weight_decay=recipe.weight_decay,
+            fused=True,
+            capturable=device.type == "cuda",
         )
+        self._start_optimizer()
+        self._do_step: Callable[..., Tensor] = self._step
+        self._do_validate: Callable[..., Tensor] = self._validate
+        if record:
+            self._do_step = Replay(self._step, lambda work: self._undone(record, work))
+            self._do_validate = Replay(self._validate, record)
 
-    def step(self, batch: Examples, rate: float, beta: float) -> Terms:
-        """One step of gradient descent; the loss and its terms before it, on the device."""
-        terms = combine(self._measure(self._forward(batch), batch), self.recipe, beta)
+    def step(self, batch: Examples, rate: float, beta: float) -> Tensor:
+        """One step of gradient descent.
+
+        Returns:
+            [5] the loss and its terms before it, on the device, until the next step.
+        """
+        self.rate.fill_(rate)
+        self.beta.fill_(beta)
+        return self._do_step(batch.prompts, batch.answers, batch.tasks)
+
+    def _step(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> Tensor:
+        sums = self._measure(
+            self._forward(self.weights.cast(self.precision), prompts, answers), answers, tasks
+        )
+        terms = combine(sums, self.recipe, self.beta)
         self.optimizer.zero_grad()
         terms.loss.backward()
         if self.recipe.clip > 0:
-            torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip, foreach=True)
-        self.optimizer.param_groups[0]["lr"] = rate
+            vectors = self.vectors.values()
+            torch.nn.utils.clip_grad_norm_(vectors, self.recipe.clip, foreach=True)
         self.optimizer.step()
-        return Terms(*(term.detach() for term in terms))
+        return torch.stack(terms).detach()
 
-    @torch.no_grad()
     def validate(self, examples: Examples, beta: float) -> Validation:
         """One pass; every mean is over all positions of the part, whatever the batches."""
-        totals: Sums | None = None
-        right = torch.zeros(self.n_tasks, device=examples.tasks.device)
-        fired = torch.zeros(self.recipe.d_sae, device=examples.tasks.device)
-        for batch in examples.batches(VALIDATION_BATCH):
-            output = self._forward(batch)
-            sums = self._measure(output, batch)
-            totals = sums if totals is None else totals + sums
-            right.index_add_(0, batch.tasks, exact_match(output.logits, batch.answers).float())
-            real = (batch.answers[:, 1:] != PAD).unsqueeze(-1)
-            fired += ((output.acts > 0) & real).sum(dim=(0, 1))
-        assert totals is not None
-        counts = torch.bincount(examples.tasks, minlength=self.n_tasks)
-        terms = combine(totals, self.recipe, beta)
+        self.beta.fill_(beta)
+        found = self._do_validate(examples.prompts, examples.answers, examples.tasks).tolist()
+        n_terms = len(Terms._fields)
         return Validation(
-            terms={name: float(value) for name, value in terms._asdict().items()},
-            accuracy=(right / counts.clamp(min=1)).tolist(),
-            l0=float(fired.sum() / totals.positions.sum()),
-            dead_neurons=int((fired == 0).sum()),
+            terms=dict(zip(Terms._fields, found[:n_terms], strict=True)),
+            l0=found[n_terms],
+            dead_neurons=int(found[n_terms + 1]),
+            accuracy=found[n_terms + 2 :],
         )
 
-    def _forward(self, batch: Examples) -> Output:
-        model, inputs = self.model, (batch.prompts, batch.answers[:, :-1])
-        output: Output = torch.func.functional_call(model, self._weights(), inputs)
+    @torch.no_grad()
+    def _validate(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> Tensor:
+        """[5 + 2 + n_tasks] terms, l0, dead neurons, accuracies: all that is read back."""
+        weights, totals = self.weights.cast(self.precision), None
+        right, fired = tasks.new_zeros(self.n_tasks, dtype=torch.float32), 0
+        parts = (part.split(self.validation_batch) for part in (prompts, answers, tasks))
+        for some_prompts, some_answers, some_tasks in zip(*parts, strict=True):
+            output = self._forward(weights, some_prompts, some_answers)
+            sums = self._measure(output, some_answers, some_tasks)
+            totals = sums if totals is None else totals + sums
+            matches = exact_match(output.logits, some_answers).float()
+            right += one_hot(some_tasks, self.n_tasks) @ matches
+            fired += ((output.acts > 0).sum(dim=-1) * (some_answers[:, 1:] != PAD)).sum()
+        assert totals is not None
+        l0, dead = fired / totals.positions.sum(), (totals.acts.sum(dim=0) == 0).sum()
+        accuracy = right / one_hot(tasks, self.n_tasks).sum(dim=1).clamp(min=1)
+        return torch.cat(
+            [torch.stack([*combine(totals, self.recipe, self.beta), l0, dead]), accuracy]
+        )
+
+    def _forward(self, weights: dict[str, Tensor], prompts: Tensor, answers: Tensor) -> Output:
+        output: Output = torch.func.functional_call(self.model, weights, (prompts, answers[:, :-1]))
         return output
 
-    def _weights(self) -> dict[str, Tensor]:
-        """The weights in the precision that is computed in.
+    def _measure(self, output: Output, answers: Tensor, tasks: Tensor) -> Sums:
+        return measure(output, answers, tasks, self.n_tasks)
 
-        Cast once a step, where autocast would cast every layer's input and output as well.
-        Embeddings stay in float32: a row's gradient is a sum over many examples.
-        """
-        return {
-            name: weight if name.startswith(EMBEDDINGS) else weight.to(self.precision)
-            for name, weight in self.model.named_parameters()
-        }
+    def _start_optimizer(self) -> None:
+        """Makes the optimiser's state before the first step, to be written to in place."""
+        for vector in self.vectors.values():
+            vector.grad = torch.zeros_like(vector)
+        self.optimizer.step()  # at rate 0: it changes nothing
+        for vector in self.vectors.values():
+            self.optimizer.state[vector]["step"].zero_()
 
-    def _measure(self, output: Output, batch: Examples) -> Sums:
-        return measure(output, batch.answers, batch.tasks, self.n_tasks)
+    def _undone(self, record: Callable[[Work], Recording], work: Work) -> Recording:
+        """Records a step, and takes back the steps that this took."""
+        before = self.state()
+        recording = record(work)
+        self.load_state(before)
+        return recording
 
     def state(self) -> dict[str, Tensor]:
         """A copy of weights and optimiser state under flat names."""
-        state = {f"model.{name}": p for name, p in self.model.state_dict().items()}
-        for name, parameter in self.model.named_parameters():
-            for key, value in self.optimizer.state[parameter].items():
-                state[f"optimizer.{name}.{key}"] = value
-        return {name: tensor.detach().clone() for name, tensor in state.items()}
+        return {name: tensor.detach().clone() for name, tensor in self._state().items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Puts back what `state` gave, in place."""
-        for name, parameter in self.model.named_parameters():
-            parameter.data.copy_(state[f"model.{name}"])
-            prefix = f"optimizer.{name}."
-            self.optimizer.state[parameter] = {
-                key.removeprefix(prefix): value.to(parameter.device, copy=True)
-                for key, value in state.items()
-                if key.startswith(prefix)
-            }
+        for name, tensor in self._state().items():
+            tensor.detach().copy_(state[name])
+
+    def _state(self) -> dict[str, Tensor]:
+        state: dict[str, Tensor] = {}
+        for name, vector in self.vectors.items():
+            state[f"weights.{name}"] = vector
+            for key, value in self.optimizer.state[vector].items():
+                state[f"optimizer.{name}.{key}"] = value
+        return state

@@ -16,6 +16,7 @@ from toytask_cli.objective import Terms
 from toytask_cli.recipe import Recipe
 from toytask_cli.rng import generator
 from toytask_cli.training.engine import Engine, Validation
+from toytask_cli.training.replay import cuda_graph
 from toytask_cli.training.schedule import LEARN, Phase, is_over, next_phase
 
 
@@ -64,7 +65,8 @@ class Trainer:
         self.tasks = [task.name for task in grid.tasks]
         self.train = grid.part("train").to(self.device)
         self.validation = grid.part("validation").to(self.device)
-        self.engine = Engine(recipe, model, len(self.tasks), precision)
+        record = cuda_graph if self.device.type == "cuda" else None
+        self.engine = Engine(recipe, model, len(self.tasks), precision, record)
         self.draw = generator(recipe.seed, "batches")
         self.progress = Progress(0, Phase(LEARN, 0), None, None)
         self.best: dict[str, Tensor] = {}
@@ -106,7 +108,7 @@ class Trainer:
         beta = self.progress.phase.beta(self.recipe)
         sums = torch.zeros(len(Terms._fields), device=self.device)
         for step, batch in enumerate(batches):
-            sums += torch.stack(self.engine.step(batch, self._rate(step), beta))
+            sums += self.engine.step(batch, self._rate(step), beta)
             on_step(step + 1)
             if stop():
                 return None
@@ -146,8 +148,7 @@ class Trainer:
         if self.progress.best_loss is not None and not loss < self.progress.best_loss:
             return False
         self.progress = replace(self.progress, best_loss=loss, best_epoch=self.progress.epoch)
-        weights = self.engine.model.state_dict()
-        self.best = {name: tensor.detach().clone() for name, tensor in weights.items()}
+        self.best = self.engine.weights.copy()
         return True
 
     def _enter_phase(self, accuracies: list[float]) -> None:
