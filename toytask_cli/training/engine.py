@@ -83,9 +83,7 @@ class Engine:
         return self._do_step(batch.prompts, batch.answers, batch.tasks)
 
     def _step(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> Tensor:
-        sums = self._measure(
-            self._forward(self.weights.cast(self.precision), prompts, answers), answers, tasks
-        )
+        _, sums = self._look(self.weights.cast(self.precision), prompts, answers, tasks)
         terms = combine(sums, self.recipe, self.beta)
         self.optimizer.zero_grad()
         terms.loss.backward()
@@ -114,8 +112,7 @@ class Engine:
         right, fired = tasks.new_zeros(self.n_tasks, dtype=torch.float32), 0
         parts = (part.split(self.validation_batch) for part in (prompts, answers, tasks))
         for some_prompts, some_answers, some_tasks in zip(*parts, strict=True):
-            output = self._forward(weights, some_prompts, some_answers)
-            sums = self._measure(output, some_answers, some_tasks)
+            output, sums = self._look(weights, some_prompts, some_answers, some_tasks)
             totals = sums if totals is None else totals + sums
             matches = exact_match(output.logits, some_answers).float()
             right += one_hot(some_tasks, self.n_tasks) @ matches
@@ -127,12 +124,13 @@ class Engine:
             [torch.stack([*combine(totals, self.recipe, self.beta), l0, dead]), accuracy]
         )
 
-    def _forward(self, weights: dict[str, Tensor], prompts: Tensor, answers: Tensor) -> Output:
-        output: Output = torch.func.functional_call(self.model, weights, (prompts, answers[:, :-1]))
-        return output
-
-    def _measure(self, output: Output, answers: Tensor, tasks: Tensor) -> Sums:
-        return measure(output, answers, tasks, self.n_tasks)
+    def _look(
+        self, weights: dict[str, Tensor], prompts: Tensor, answers: Tensor, tasks: Tensor
+    ) -> tuple[Output, Sums]:
+        """A forward pass with these weights, and what the loss needs of it."""
+        inputs = prompts, answers[:, :-1]
+        output: Output = torch.func.functional_call(self.model, weights, inputs)
+        return output, measure(output, answers, tasks, self.n_tasks)
 
     def _start_optimizer(self) -> None:
         """Makes the optimiser's state before the first step, to be written to in place."""
