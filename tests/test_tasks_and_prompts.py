@@ -18,6 +18,7 @@ def test_every_rule_says_what_its_name_says(a, b):
         "diff": str(abs(a - b)),
         "max": str(max(a, b)),
         "min": str(min(a, b)),
+        "swap": f"{b}{a}",
     }
     assert {name: task.answer(a, b) for name, task in TASKS.items()} == {
         name: f"B{truth}E" for name, truth in truths.items()

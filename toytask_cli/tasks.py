@@ -38,6 +38,7 @@ TASKS = {
         Task("diff", "-", lambda a, b: (abs(a - b),)),
         Task("max", "M", lambda a, b: ((a + b + abs(a - b)) // 2,)),
         Task("min", "N", lambda a, b: ((a + b - abs(a - b)) // 2,)),
+        Task("swap", "S", lambda a, b: (b, a)),
     )
 }
 
