@@ -145,6 +145,9 @@ def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
                 values = [row[cost] / rows[0][cost] for row in rows]
                 panel.plot([row[axis] for row in rows], values, "o-", label=COLUMNS[cost])
             panel.set(xscale="log", yscale="log", xlabel=axis, ylabel="cost, smallest case = 1")
+            sizes = [row[axis] for row in rows]
+            panel.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+            panel.minorticks_off()
         axes[0].legend()
         path.write_bytes(png(figure))
 

@@ -52,7 +52,7 @@ def logits_without(
                 logits, gone = start.clone(), torch.zeros_like(gone)
             changed = (mask - gone).nonzero().squeeze(-1)
             weights = out.acts[..., changed] * (mask - gone)[changed]
-            logits -= weights @ effects[changed]
+            logits.flatten(0, 1).addmm_(weights.flatten(0, 1), effects[changed], alpha=-1)
             gone = mask
             yield number, batch, logits
 
