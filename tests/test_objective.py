@@ -3,13 +3,13 @@ import torch
 
 from toytask_cli.dataset import build_grid
 from toytask_cli.model import Output, new_model
-from toytask_cli.objective import combine, exact_match, measure
+from toytask_cli.objective import Coefficients, combine, exact_match, measure
 from toytask_cli.recipe import resolve
 
 
 @pytest.fixture
 def recipe(tiny):
-    layers = {**vars(tiny), "tasks": ("sum", "concat", "max"), "alpha": 0.7, "lambda_": 0.03}
+    layers = {**vars(tiny), "tasks": ("sum", "concat", "max")}
     return resolve("default", layers)
 
 
@@ -25,7 +25,7 @@ def output(recipe, batch):
         return model(batch.prompts, batch.answers[:, :-1])
 
 
-def slow_terms(output, batch, n_tasks, recipe, beta):
+def slow_terms(output, batch, n_tasks, alpha, lambda_, beta):
     """The definition, position by position."""
     ce, mse, l1, n = 0.0, 0.0, 0.0, 0
     acts = [[] for _ in range(n_tasks)]
@@ -42,13 +42,13 @@ def slow_terms(output, batch, n_tasks, recipe, beta):
     means = torch.stack([torch.stack(rows).mean(dim=0) for rows in acts])
     overlap = (means.sum(dim=0) - means.max(dim=0).values).sum().item()
     terms = (ce / n, mse / n, l1 / n, overlap)
-    loss = terms[0] + recipe.alpha * terms[1] + recipe.lambda_ * terms[2] + beta * overlap
+    loss = terms[0] + alpha * terms[1] + lambda_ * terms[2] + beta * overlap
     return [loss, *terms]
 
 
-def test_the_loss_is_its_definition(output, batch, recipe):
-    terms = combine(measure(output, batch.answers, batch.tasks, 3), recipe, beta=0.4)
-    expected = slow_terms(output, batch, 3, recipe, beta=0.4)
+def test_the_loss_is_its_definition(output, batch):
+    terms = combine(measure(output, batch.answers, batch.tasks, 3), Coefficients(0.7, 0.03, 0.4))
+    expected = slow_terms(output, batch, 3, alpha=0.7, lambda_=0.03, beta=0.4)
     assert [term.item() for term in terms] == pytest.approx(expected, rel=1e-4)
 
 
@@ -77,7 +77,7 @@ def test_what_stands_at_padding_does_not_count(output, batch):
 def test_neurons_that_fire_for_one_task_alone_have_no_overlap(output, batch, recipe):
     own = torch.arange(recipe.d_sae) % 3 == batch.tasks[:, None]
     separate = output._replace(acts=output.acts * own[:, None, :])
-    terms = combine(measure(separate, batch.answers, batch.tasks, 3), recipe, beta=1.0)
+    terms = combine(measure(separate, batch.answers, batch.tasks, 3), Coefficients(1.0, 1.0, 1.0))
     assert terms.overlap.item() == 0
     assert terms.l1.item() > 0
 

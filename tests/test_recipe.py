@@ -71,6 +71,7 @@ def test_a_value_of_the_wrong_kind_is_refused(key, value):
         {"digits": 0}, {"digits": 9}, {"tasks": ("sum",)}, {"tasks": ("sum", "sum")},
         {"train_fraction": 0.9, "validation_fraction": 0.2}, {"train_fraction": 0.0},
         {"validation_fraction": 0.0}, {"train_fraction": 1.5}, {"lambda_": -1.0}, {"alpha": -0.1},
+        {"separate_alpha": -0.1},
         {"beta": -1.0}, {"lr": 0.0}, {"lr": float("nan")}, {"weight_decay": float("inf")},
         {"epochs": 0}, {"batch_size": 0}, {"n_heads": 3}, {"seed": -1}, {"split": "pairs"},
         {"learnt_accuracy": 1.1}, {"clip": -1.0}, {"validate_every": 0},

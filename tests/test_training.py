@@ -7,6 +7,7 @@ import torch
 from toytask_cli.dataset import build_grid
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import new_model
+from toytask_cli.objective import Coefficients
 from toytask_cli.recipe import Recipe, resolve
 from toytask_cli.training.schedule import LEARN, SEPARATE, Phase, is_over, next_phase
 from toytask_cli.training.trainer import Trainer
@@ -55,9 +56,10 @@ def test_the_rate_warms_up_stays_and_then_falls_to_zero():
     assert not is_over(separate, 24, recipe)
 
 
-def test_beta_is_off_while_learning():
-    recipe = resolve("default", {"beta": 0.3})
-    assert (Phase(LEARN, 0).beta(recipe), Phase(SEPARATE, 9).beta(recipe)) == (0.0, 0.3)
+def test_separating_turns_beta_on_and_alpha_up():
+    recipe = resolve("default", {"alpha": 2, "lambda_": 0.1, "beta": 0.3, "separate_alpha": 7})
+    assert Phase(LEARN, 0).coefficients(recipe) == (2, 0.1, 0)
+    assert Phase(SEPARATE, 9).coefficients(recipe) == (7, 0.1, 0.3)
 
 
 # The run
@@ -80,6 +82,7 @@ CHANGES = {
     "tasks": ("concat", "sum"), "digits": 2, "split": "example", "train_fraction": 0.4,
     "validation_fraction": 0.1, "split_seed": 9, "seed": 9, "d_model": 16, "n_heads": 4,
     "d_ff": 32, "d_sae": 24, "token_scale": 0.2, "position_scale": 0.2, "alpha": 0.5,
+    "separate_alpha": 0.5,
     "lambda_": 0.1, "beta": 0.1, "lr": 1e-3, "weight_decay": 0.5, "clip": 0.1, "batch_size": 8,
     "warmup_steps": 3, "epochs": 5, "separate_epochs": 1, "learnt_accuracy": 0.0,
     "validate_every": 3,
@@ -147,6 +150,18 @@ def test_a_loss_that_is_no_number_ends_the_run_with_advice(tiny):
         list(trainer.run())
 
 
+def test_parameters_that_want_no_gradient_stay_as_they_are(tiny):
+    grid = build_grid(tiny)
+    model = new_model(tiny, len(grid.tokenizer))
+    model.requires_grad_(False).sae.requires_grad_(True)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    trainer = Trainer(tiny, grid, model, torch.bfloat16)
+    list(trainer.run())
+    changed = {n for n, tensor in model.state_dict().items() if not torch.equal(tensor, before[n])}
+    assert changed == {name for name in before if name.startswith("sae.")}
+    assert trainer.best.keys() == before.keys()
+
+
 def test_bfloat16_stays_close_to_float32(tiny):
     losses = []
     for precision in (torch.float32, torch.bfloat16):
@@ -158,9 +173,9 @@ def test_bfloat16_stays_close_to_float32(tiny):
 
 def test_validation_means_do_not_depend_on_the_batches(tiny, monkeypatch):
     trainer = make_trainer(tiny)
-    whole = trainer.engine.validate(trainer.validation, 0.1)
+    whole = trainer.engine.validate(trainer.validation, Coefficients(1.0, 0.1, 0.1))
     monkeypatch.setattr(trainer.engine, "validation_batch", 7)
-    parts = trainer.engine.validate(trainer.validation, 0.1)
+    parts = trainer.engine.validate(trainer.validation, Coefficients(1.0, 0.1, 0.1))
     assert parts.terms == pytest.approx(whole.terms, rel=1e-5)
     assert parts.accuracy == whole.accuracy
     assert (parts.l0, parts.dead_neurons) == (pytest.approx(whole.l0), whole.dead_neurons)

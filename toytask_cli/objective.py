@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from toytask_cli.model import Output
-from toytask_cli.recipe import Recipe
 from toytask_cli.tokenizer import PAD
 
 
@@ -38,6 +37,14 @@ class Terms(NamedTuple):
     mse: Tensor
     l1: Tensor
     overlap: Tensor
+
+
+class Coefficients(NamedTuple):
+    """What the terms of the loss are multiplied by; that of CE is 1."""
+
+    alpha: float | Tensor
+    lambda_: float | Tensor
+    beta: float | Tensor
 
 
 def one_hot(tasks: Tensor, n_tasks: int) -> Tensor:
@@ -73,13 +80,13 @@ def measure(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> Sum
     )
 
 
-def combine(sums: Sums, recipe: Recipe, beta: float | Tensor) -> Terms:
-    """The loss over all positions that the sums were taken over, with this β."""
+def combine(sums: Sums, by: Coefficients) -> Terms:
+    """The loss over all positions that the sums were taken over, with these coefficients."""
     n = sums.positions.sum()
     ce, mse, l1 = sums.ce / n, sums.mse / n, sums.acts.sum() / n
     means = sums.acts / sums.positions.clamp(min=1).unsqueeze(-1)
     overlap = (means.sum(dim=0) - means.amax(dim=0)).sum()
-    loss = ce + recipe.alpha * mse + recipe.lambda_ * l1 + beta * overlap
+    loss = ce + by.alpha * mse + by.lambda_ * l1 + by.beta * overlap
     return Terms(loss, ce, mse, l1, overlap)
 
 

@@ -100,9 +100,10 @@ class Recipe(DataSpec):
     d_sae: int = _option(1024, "Neurons of the sparse autoencoder.")
     token_scale: float = _option(0.3, "Standard deviation of the initial token embeddings.")
     position_scale: float = _option(0.1, "Standard deviation of the initial positions.")
-    alpha: float = _option(1.0, "Weight of the SAE's reconstruction error.")
+    alpha: float = _option(1.0, "Weight of the SAE's reconstruction error, while learning.")
     lambda_: float = _option(1e-3, "Weight of the L1 norm of the SAE's activations.")
     beta: float = _option(2e-2, "Weight of the overlap between tasks, while separating.")
+    separate_alpha: float = _option(5.0, "The same as alpha, while separating.")
     lr: float = _option(2e-3, "Learning rate.")
     weight_decay: float = _option(1.0, "Weight decay of AdamW, on every parameter.")
     clip: float = _option(1.0, "Largest norm of the gradient; 0 leaves it as it is.")
@@ -130,8 +131,8 @@ class Recipe(DataSpec):
         )
         _require(self.lr > 0, "lr", self.lr, "more than 0")
         for name in (
-            "alpha", "lambda_", "beta", "weight_decay", "clip", "token_scale", "position_scale",
-            "warmup_steps", "separate_epochs", "seed",
+            "alpha", "separate_alpha", "lambda_", "beta", "weight_decay", "clip", "token_scale",
+            "position_scale", "warmup_steps", "separate_epochs", "seed",
         ):  # fmt: skip
             _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _require(0 <= self.learnt_accuracy <= 1, "learnt_accuracy", self.learnt_accuracy, "0 to 1")

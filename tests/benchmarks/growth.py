@@ -33,6 +33,7 @@ from toytask_cli.model import Transformer, new_model
 from toytask_cli.recipe import resolve
 from toytask_cli.tokenizer import BOS
 from toytask_cli.training.engine import Engine
+from toytask_cli.training.schedule import SEPARATE, Phase
 
 STEPS = 12
 SMALL = {"d_model": 64, "d_ff": 256}  # so that the axes of growth weigh more than the rest
@@ -96,7 +97,8 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     precision = find_precision("auto", torch.device("cpu"))
     examples = grid.part("train").take(slice(0, recipe.batch_size))
     engine = Engine(replace(recipe, lr=1e-9), model, len(grid.tasks), precision)
-    steps = [seconds(lambda: engine.step(examples, 1e-9, recipe.beta)) for _ in range(STEPS)]
+    coefficients = Phase(SEPARATE, 0).coefficients(recipe)
+    steps = [seconds(lambda: engine.step(examples, 1e-9, coefficients)) for _ in range(STEPS)]
 
     make_like_trained(model, grid)
     known = answered_by(model, grid)

@@ -23,6 +23,7 @@ from toytask_cli.analysis.removal import AS_TRAINED, right_without
 from toytask_cli.dataset import Grid
 from toytask_cli.figures.style import panels, style
 from toytask_cli.hooks import ERRORS, removing
+from toytask_cli.objective import Coefficients
 from toytask_cli.runs.run import Run
 from toytask_cli.training.schedule import LEARN
 from toytask_cli.training.trainer import Trainer
@@ -72,7 +73,8 @@ class FineTuning:
             """After every step of the first epoch, and at the end of the others."""
             if trainer.progress.epoch == 0 or step == trainer.steps_per_epoch:
                 course.steps.append(trainer.progress.epoch * trainer.steps_per_epoch + step)
-                course.accuracy.append(trainer.engine.validate(trainer.validation, 0.0).accuracy)
+                found = trainer.engine.validate(trainer.validation, Coefficients(1, 0, 0))
+                course.accuracy.append(found.accuracy)
 
         with removing(model, neurons, error):
             look(0)

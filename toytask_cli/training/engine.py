@@ -8,7 +8,7 @@ from torch import Tensor
 
 from toytask_cli.dataset import Examples
 from toytask_cli.model import Output, Transformer
-from toytask_cli.objective import Sums, Terms, combine, exact_match, measure, one_hot
+from toytask_cli.objective import Coefficients, Sums, Terms, combine, exact_match, measure, one_hot
 from toytask_cli.recipe import Recipe
 from toytask_cli.tokenizer import PAD
 from toytask_cli.training.packing import PackedWeights
@@ -21,7 +21,7 @@ VALIDATION_BATCH = {"cpu": 512, "cuda": 8192, "mps": 8192}
 class Validation(NamedTuple):
     """What one pass over the validation part says."""
 
-    terms: dict[str, float]  # the loss and its terms, with the phase's β
+    terms: dict[str, float]  # the loss and its terms
     accuracy: list[float]  # exact match of each task
     l0: float  # neurons that fire at a position, on average
     dead_neurons: int  # neurons that fire nowhere
@@ -31,7 +31,7 @@ class Engine:
     """Takes training steps and measures, on one device and in one precision.
 
     On CUDA a step is recorded once and replayed, and so is validation: the same arithmetic, with
-    the rate and β read from the device and nothing read back before an epoch's end.
+    rate and coefficients read from the device and nothing read back before an epoch's end.
 
     Args:
         recipe: the objective, the optimiser's settings, the batch size.
@@ -54,10 +54,10 @@ class Engine:
         self.n_tasks = n_tasks
         self.precision = precision
         self.weights = PackedWeights(model)
-        self.vectors = dict(self.weights.vectors())
-        device = self.vectors["layers"].device
+        self.vectors = {name: packed.vector for name, packed in self.weights.packed.items()}
+        device = next(model.parameters()).device
         self.validation_batch = VALIDATION_BATCH[device.type]
-        self.rate, self.beta = torch.zeros((), device=device), torch.zeros((), device=device)
+        self.rate, *self.coefficients = torch.zeros(4, device=device)
         self.optimizer = torch.optim.AdamW(
             self.vectors.values(),
             lr=self.rate,
@@ -72,19 +72,19 @@ class Engine:
             self._do_step = Replay(self._step, lambda work: self._undone(record, work))
             self._do_validate = Replay(self._validate, record)
 
-    def step(self, batch: Examples, rate: float, beta: float) -> Tensor:
+    def step(self, batch: Examples, rate: float, coefficients: Coefficients) -> Tensor:
         """One step of gradient descent.
 
         Returns:
             [5] the loss and its terms before it, on the device, until the next step.
         """
         self.rate.fill_(rate)
-        self.beta.fill_(beta)
+        self._set(coefficients)
         return self._do_step(batch.prompts, batch.answers, batch.tasks)
 
     def _step(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> Tensor:
         _, sums = self._look(self.weights.cast(self.precision), prompts, answers, tasks)
-        terms = combine(sums, self.recipe, self.beta)
+        terms = combine(sums, Coefficients(*self.coefficients))
         self.optimizer.zero_grad()
         terms.loss.backward()
         if self.recipe.clip > 0:
@@ -93,9 +93,9 @@ class Engine:
         self.optimizer.step()
         return torch.stack(terms).detach()
 
-    def validate(self, examples: Examples, beta: float) -> Validation:
+    def validate(self, examples: Examples, coefficients: Coefficients) -> Validation:
         """One pass; every mean is over all positions of the part, whatever the batches."""
-        self.beta.fill_(beta)
+        self._set(coefficients)
         found = self._do_validate(examples.prompts, examples.answers, examples.tasks).tolist()
         n_terms = len(Terms._fields)
         return Validation(
@@ -121,7 +121,7 @@ class Engine:
         l0, dead = fired / totals.positions.sum(), (totals.acts.sum(dim=0) == 0).sum()
         accuracy = right / one_hot(tasks, self.n_tasks).sum(dim=1).clamp(min=1)
         return torch.cat(
-            [torch.stack([*combine(totals, self.recipe, self.beta), l0, dead]), accuracy]
+            [torch.stack([*combine(totals, Coefficients(*self.coefficients)), l0, dead]), accuracy]
         )
 
     def _look(
@@ -131,6 +131,11 @@ class Engine:
         inputs = prompts, answers[:, :-1]
         output: Output = torch.func.functional_call(self.model, weights, inputs)
         return output, measure(output, answers, tasks, self.n_tasks)
+
+    def _set(self, coefficients: Coefficients) -> None:
+        """Puts them where `_step` and `_validate` read them."""
+        for place, value in zip(self.coefficients, coefficients, strict=True):
+            place.fill_(value)
 
     def _start_optimizer(self) -> None:
         """Makes the optimiser's state before the first step, to be written to in place."""

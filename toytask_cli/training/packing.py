@@ -1,7 +1,5 @@
 """A model's weights laid end to end, so that one kernel works on all of them at once."""
 
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
@@ -33,34 +31,37 @@ class Packed:
 
 
 class PackedWeights:
-    """All weights of a model: embeddings in one vector, layers in another.
+    """All weights of a model: embeddings that train in one vector, layers that do in another.
 
     Args:
-        model: on its device already.
+        model: on its device already. Parameters that want no gradient stay as they are.
     """
 
     def __init__(self, model: nn.Module):
-        named = dict(model.named_parameters())
-        self.embeddings = Packed({n: p for n, p in named.items() if n.startswith(EMBEDDINGS)})
-        self.layers = Packed({n: p for n, p in named.items() if not n.startswith(EMBEDDINGS)})
+        self.frozen: dict[str, nn.Parameter] = {}
+        groups: dict[str, dict[str, nn.Parameter]] = {"embeddings": {}, "layers": {}}
+        for name, parameter in model.named_parameters():
+            group = "embeddings" if name.startswith(EMBEDDINGS) else "layers"
+            (groups[group] if parameter.requires_grad else self.frozen)[name] = parameter
+        self.packed = {group: Packed(named) for group, named in groups.items() if named}
 
     def cast(self, precision: torch.dtype) -> dict[str, Tensor]:
         """The weights to compute with, by name: layers in this precision.
 
         Cast once a step, where autocast would cast every layer's input and output as well.
         """
-        layers = self.layers.parts(self.layers.vector.to(precision))
-        return self.embeddings.parts(self.embeddings.vector) | layers
-
-    def vectors(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Both vectors, by name."""
-        yield "embeddings", self.embeddings.vector
-        yield "layers", self.layers.vector
+        weights = {
+            name: weight if name.startswith(EMBEDDINGS) else weight.to(precision)
+            for name, weight in self.frozen.items()
+        }
+        for group, packed in self.packed.items():
+            vector = packed.vector if group == "embeddings" else packed.vector.to(precision)
+            weights |= packed.parts(vector)
+        return weights
 
     def copy(self) -> dict[str, Tensor]:
         """A copy of the weights by name."""
-        return {
-            name: part
-            for packed in (self.embeddings, self.layers)
-            for name, part in packed.parts(packed.vector.detach().clone()).items()
-        }
+        weights: dict[str, Tensor] = {n: p.detach().clone() for n, p in self.frozen.items()}
+        for packed in self.packed.values():
+            weights |= packed.parts(packed.vector.detach().clone())
+        return weights

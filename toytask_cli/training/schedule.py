@@ -1,13 +1,16 @@
 """The two phases of a run: when each ends, and the learning rate within it.
 
 *Learn*: constant rate after a warm-up, β off, until validation says that every task is learnt, or
-until just enough epochs are left for the second phase. *Separate*: β on, the rate falling linearly
-to zero. Starting the second phase before sums have generalised freezes the run there.
+until just enough epochs are left for the second phase. *Separate*: β on, α raised, the rate falling
+linearly to zero. β silences most neurons at first; with α as before, one of four tasks can end with
+too few to be written from the reconstruction alone. Starting the second phase before sums have
+generalised freezes the run there.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from toytask_cli.objective import Coefficients
 from toytask_cli.recipe import Recipe
 
 LEARN, SEPARATE = "learn", "separate"
@@ -26,9 +29,11 @@ class Phase:
             return max(0, recipe.epochs - recipe.separate_epochs)
         return min(recipe.epochs, self.start + recipe.separate_epochs)
 
-    def beta(self, recipe: Recipe) -> float:
-        """The weight of the overlap in this phase."""
-        return recipe.beta if self.name == SEPARATE else 0.0
+    def coefficients(self, recipe: Recipe) -> Coefficients:
+        """Those of the loss in this phase."""
+        if self.name == LEARN:
+            return Coefficients(recipe.alpha, recipe.lambda_, 0.0)
+        return Coefficients(recipe.separate_alpha, recipe.lambda_, recipe.beta)
 
     def rate(self, recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         """The learning rate at a step counted from the phase's start, from 0."""

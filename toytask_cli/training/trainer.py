@@ -48,9 +48,9 @@ class Trainer:
 
     `finished` holds the state at the last finished epoch, what a checkpoint should save.
 
-    The best weights are those of the lowest validation loss *of the phase*, its β included, within
-    the last phase that was reached. In the second phase cross-entropy alone would prefer the first
-    epochs, before the tasks have come apart; the whole loss prefers the end.
+    The best weights are those of the lowest validation loss *of the phase*, its β and α included,
+    within the last phase that was reached. In the second phase cross-entropy alone would prefer the
+    first epochs, before the tasks have come apart; the whole loss prefers the end.
 
     Args:
         recipe: what to do.
@@ -105,10 +105,10 @@ class Trainer:
         """[5] the terms summed over the epoch's steps, or None if told to stop."""
         order = torch.randperm(len(self.train), generator=self.draw).to(self.device)
         batches = self.train.take(order).batches(self.recipe.batch_size)
-        beta = self.progress.phase.beta(self.recipe)
+        coefficients = self.progress.phase.coefficients(self.recipe)
         sums = torch.zeros(len(Terms._fields), device=self.device)
         for step, batch in enumerate(batches):
-            sums += self.engine.step(batch, self._rate(step), beta)
+            sums += self.engine.step(batch, self._rate(step), coefficients)
             on_step(step + 1)
             if stop():
                 return None
@@ -129,7 +129,7 @@ class Trainer:
             raise ToytaskError(f"the loss is no longer a number in epoch {epoch}: try a lower --lr")
         validation, best = None, False
         if epoch % self.recipe.validate_every == 0 or epoch == phase.last_epoch(self.recipe):
-            validation = self.engine.validate(self.validation, phase.beta(self.recipe))
+            validation = self.engine.validate(self.validation, phase.coefficients(self.recipe))
             best = self._keep_if_best(validation.terms["loss"])
         record = EpochRecord(
             epoch=epoch,
