@@ -15,7 +15,7 @@ from toytask_cli.analysis.totals import Totals, sum_up
 from toytask_cli.dataset import Examples, build_grid, pad_to
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import Transformer, new_model
-from toytask_cli.objective import combine, measure
+from toytask_cli.objective import Coefficients, combine, measure
 from toytask_cli.recipe import resolve
 from toytask_cli.tokenizer import PAD
 
@@ -62,7 +62,9 @@ def test_cross_entropy_and_l1_agree_with_the_objective(model: Transformer) -> No
     examples = GRID.part("test")
     with torch.no_grad():
         out = model(examples.prompts, examples.answers[:, :-1])
-        terms = combine(measure(out, examples.answers, examples.tasks, 3), RECIPE, 0.0)
+        terms = combine(
+            measure(out, examples.answers, examples.tasks, 3), Coefficients(1.0, 1e-3, 0.0)
+        )
     report, _ = measure_sparsity(model, GRID, "test")
     assert report.all.ce_loss == pytest.approx(float(terms.ce), rel=1e-5)
     assert report.all.l1 == pytest.approx(float(terms.l1), rel=1e-5)
