@@ -207,6 +207,25 @@ def test_a_session_that_was_stopped_and_resumed_ends_in_the_same_weights(here, t
     assert epochs == list(range(1, tiny.epochs + 1))
 
 
+def test_a_session_whose_loss_breaks_keeps_the_best_weights(here, tiny):
+    session = Session.start(tiny, CPU, torch.float32, Path("run"))
+
+    def poison(record):
+        if record.epoch == 3:
+            session.trainer.engine.vectors["layers"].data[0] = torch.nan
+
+    message = (
+        r"no longer a number in epoch 4 \(loss, ce, .*\): the best weights, of epoch [123], are"
+    )
+    with pytest.raises(ToytaskError, match=message):
+        session.follow(on_epoch=poison)
+    report = session.run.read_report("train")
+    assert (report["status"], report["epochs"]) == ("diverged", 3)
+    weights = files.read_tensors(session.run.model_file, "")
+    assert all(weight.isfinite().all() for weight in weights.values())
+    assert Session.resume(session.run, None, CPU).trainer.progress.epoch == 3
+
+
 def test_twenty_epochs_are_ten_and_ten_more(here, tiny):
     recipe = replace(tiny, epochs=20, separate_epochs=0)
     Session.start(recipe, CPU, torch.float32, Path("whole")).follow()

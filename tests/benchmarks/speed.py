@@ -12,6 +12,7 @@ the article's 98.1 %.
 import argparse
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import baseline
 import importance
@@ -189,7 +191,8 @@ def main() -> None:
     for device in devices if args.learn else []:
         compare_learning(device, args.learn)
     if args.run:
-        start_up(args.run, args.repeats)
+        with TemporaryDirectory() as scratch:
+            start_up(Path(shutil.copytree(args.run, Path(scratch) / "run")), args.repeats)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from toytask_cli.runs import files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.run import Run
 from toytask_cli.training.schedule import LEARN, SEPARATE, Phase
-from toytask_cli.training.trainer import EpochRecord, Progress, Trainer
+from toytask_cli.training.trainer import DivergedError, EpochRecord, Progress, Trainer
 
 SECONDS_BETWEEN_CHECKPOINTS = 30
 
@@ -101,19 +101,31 @@ class Session:
         on_step: Callable[[int], None] = lambda step: None,
         on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     ) -> dict[str, Any]:
-        """Trains to the end, or until `stop`; writes weights and report, and gives the report."""
+        """Trains to the end, or until `stop`; writes weights and report, and gives the report.
+
+        Raises:
+            DivergedError: a loss that is no number any more; what was best is written even so.
+        """
         saved = time.monotonic()
-        for record in self.trainer.run(stop, on_step):
-            self.run.append_metrics(asdict(record))
-            on_epoch(record)
-            if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
-                self.save_checkpoint()
-                saved = time.monotonic()
+        try:
+            for record in self.trainer.run(stop, on_step):
+                self.run.append_metrics(asdict(record))
+                on_epoch(record)
+                if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                    self.save_checkpoint()
+                    saved = time.monotonic()
+        except DivergedError:
+            self._keep("diverged")
+            raise
+        return self._keep("finished" if self.trainer.is_over else "interrupted")
+
+    def _keep(self, status: str) -> dict[str, Any]:
+        """Writes checkpoint, best weights and report as they are now; gives the report."""
         self.save_checkpoint()
         if not self.trainer.best:
-            return {"status": "interrupted", "epochs": 0}
+            return {"status": status, "epochs": 0}
         files.write_tensors(self.run.model_file, self.trainer.best)
-        return self.run.write_report("train", self._report())
+        return self.run.write_report("train", self._report(status))
 
     def save_checkpoint(self) -> None:
         """Writes the state at the last finished epoch."""
@@ -121,7 +133,7 @@ class Session:
         metadata = {"progress": json.dumps(asdict(progress))}
         files.write_tensors(self.run.checkpoint_file, state, metadata)
 
-    def _report(self) -> dict[str, Any]:
+    def _report(self, status: str) -> dict[str, Any]:
         progress, metrics = self.trainer.progress, self.run.read_metrics()
         separate_from = None if progress.phase.name == LEARN else progress.phase.start
         best = next(record for record in metrics if record["epoch"] == progress.best_epoch)
@@ -129,7 +141,7 @@ class Session:
         examples = self.grid.part(self.grid.report_part)
         scores = task_scores(self.grid, examples, score(model, examples))
         return {
-            "status": "finished" if self.trainer.is_over else "interrupted",
+            "status": status,
             "epochs": progress.epoch,
             "separate_from": separate_from,
             "best_epoch": progress.best_epoch,

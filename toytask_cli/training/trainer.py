@@ -20,6 +20,10 @@ from toytask_cli.training.replay import cuda_graph
 from toytask_cli.training.schedule import LEARN, Phase, is_over, next_phase
 
 
+class DivergedError(ToytaskError):
+    """A loss that is no number any more."""
+
+
 @dataclass(frozen=True)
 class EpochRecord:
     """One finished epoch; a line of metrics.jsonl. Losses are means, in nats where CE."""
@@ -89,6 +93,10 @@ class Trainer:
             stop: asked after each step; once true, the state goes back to the last finished epoch
                 and the run ends there.
             on_step: told the number of finished steps of the epoch.
+
+        Raises:
+            DivergedError: a term of the loss is no number any more; the state is then that of the
+                last finished epoch.
         """
         self._enter_phase([])
         while not self.is_over:
@@ -124,25 +132,37 @@ class Trainer:
         phase, rate = self.progress.phase, self._rate(self.steps_per_epoch - 1)
         self.progress = replace(self.progress, epoch=self.progress.epoch + 1)
         epoch = self.progress.epoch
-        means = (sums / self.steps_per_epoch).tolist()
-        if not math.isfinite(means[0]):
-            raise ToytaskError(f"the loss is no longer a number in epoch {epoch}: try a lower --lr")
+        means = dict(zip(Terms._fields, (sums / self.steps_per_epoch).tolist(), strict=True))
+        self._refuse_to_diverge(means, "")
         validation, best = None, False
         if epoch % self.recipe.validate_every == 0 or epoch == phase.last_epoch(self.recipe):
             validation = self.engine.validate(self.validation, phase.coefficients(self.recipe))
+            self._refuse_to_diverge(validation.terms, " on validation")
             best = self._keep_if_best(validation.terms["loss"])
         record = EpochRecord(
             epoch=epoch,
             phase=phase.name,
             rate=rate,
             seconds=time.perf_counter() - started,
-            train=dict(zip(Terms._fields, means, strict=True)),
+            train=means,
             validation=self._summary(validation),
             best=best,
         )
         self._enter_phase(validation.accuracy if validation else [])
         self.finished = (self.progress, self.state())
         return record
+
+    def _refuse_to_diverge(self, terms: dict[str, float], where: str) -> None:
+        """Goes back to the last finished epoch and raises if a term is no number any more."""
+        broken = [name for name, value in terms.items() if not math.isfinite(value)]
+        if broken:
+            epoch = self.progress.epoch
+            self.load_state(*self.finished)
+            kept = f"the best weights, of epoch {self.progress.best_epoch}, are kept; "
+            raise DivergedError(
+                f"the loss is no longer a number{where} in epoch {epoch} ({', '.join(broken)}): "
+                f"{kept if self.best else ''}try a lower --lr"
+            )
 
     def _keep_if_best(self, loss: float) -> bool:
         if self.progress.best_loss is not None and not loss < self.progress.best_loss:
