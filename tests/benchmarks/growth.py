@@ -36,6 +36,7 @@ from toytask_cli.training.engine import Engine
 from toytask_cli.training.schedule import SEPARATE, Phase
 
 STEPS = 12
+TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # multiples of the smallest case's cost
 SMALL = {"d_model": 64, "d_ff": 256}  # so that the axes of growth weigh more than the rest
 AXES: dict[str, list[dict[str, Any]]] = {
     "examples": [{"digits": digits} for digits in (1, 2, 3)],
@@ -133,7 +134,12 @@ def print_table(found: dict[str, list[dict[str, float]]]) -> None:
     print("| " + " | ".join("---" for _ in COLUMNS) + " |")
     for rows in found.values():
         for row in rows:
-            print("| " + " | ".join(f"{row[name]:.4g}" for name in COLUMNS) + " |")
+            print("| " + " | ".join(number(row[name]) for name in COLUMNS) + " |")
+
+
+def number(value: float) -> str:
+    """Whole numbers in full, measurements to three digits."""
+    return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
 def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
@@ -149,6 +155,9 @@ def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
             panel.set(xscale="log", yscale="log", xlabel=axis, ylabel="cost, smallest case = 1")
             sizes = [row[axis] for row in rows]
             panel.set_xticks(sizes, [f"{size:,.0f}" for size in sizes])
+            low, high = panel.get_ylim()
+            ticks = [tick for tick in TICKS if low <= tick <= high]
+            panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
             panel.minorticks_off()
         axes[0].legend()
         path.write_bytes(png(figure))

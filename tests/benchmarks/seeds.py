@@ -1,7 +1,7 @@
 """Does it hold on every seed? Trains one run a seed, removes each task, and prints a table.
 
     python tests/benchmarks/seeds.py --out seeds 0 1 2 3 4
-    python tests/benchmarks/seeds.py --out four 0 1 2 -- --tasks sum,concat,diff,max
+    python tests/benchmarks/seeds.py --out 4 0 1 2 --tolerance 0.01 -- --tasks sum,concat,diff,max
 
 What follows `--` goes to `toytask train`. A run that is there already is measured, not trained.
 """
@@ -12,8 +12,6 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
-
-TOLERANCE = 0.1
 
 
 def toytask(*args: object) -> dict[str, Any]:
@@ -36,7 +34,7 @@ def percent(share: float) -> str:
     return f"{100 * share:.2f}"
 
 
-def row(seed: int, out: Path, options: list[str]) -> list[str]:
+def row(seed: int, out: Path, tolerance: float, options: list[str]) -> list[str]:
     """A seed's cells: how it trained, and what each removal left and kept."""
     report = run_of(seed, out, options)
     cells = [str(seed), str(report["epochs"]), f"{report['seconds']:.0f}"]
@@ -44,7 +42,7 @@ def row(seed: int, out: Path, options: list[str]) -> list[str]:
     for task in report["tasks"]:
         for error in ("keep", "drop"):
             found = toytask(
-                "ablate", out / f"seed-{seed}", "--remove", task, "--tolerance", TOLERANCE,
+                "ablate", out / f"seed-{seed}", "--remove", task, "--tolerance", tolerance,
                 "--error", error, "--name", f"seeds-{task}-{error}",
             )  # fmt: skip
             before, after = found["test"]["before"], found["test"]["after"]
@@ -58,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("seeds", type=int, nargs="+")
     parser.add_argument("--out", type=Path, required=True, help="directory of the runs")
+    parser.add_argument("--tolerance", type=float, default=0.1, help="of the removals, nats")
     split = sys.argv.index("--") if "--" in sys.argv else len(sys.argv)
     args = parser.parse_args(sys.argv[1:split])
     options = sys.argv[split + 1 :]
@@ -70,7 +69,7 @@ def main() -> None:
     print("| " + " | ".join(header) + " |")
     print("| " + " | ".join("---" for _ in header) + " |")
     for seed in args.seeds:
-        print("| " + " | ".join(row(seed, args.out, options)) + " |", flush=True)
+        print("| " + " | ".join(row(seed, args.out, args.tolerance, options)) + " |", flush=True)
 
 
 if __name__ == "__main__":
