@@ -36,7 +36,7 @@ from toytask_cli.training.engine import Engine
 from toytask_cli.training.schedule import SEPARATE, Phase
 
 STEPS = 12
-TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50)  # multiples of the smallest case's cost
+TICKS = (0.1, 0.2, 0.5, 1, 1.2, 1.5, 2, 5, 10, 20, 50)  # multiples of the smallest case's cost
 SMALL = {"d_model": 64, "d_ff": 256}  # so that the axes of growth weigh more than the rest
 AXES: dict[str, list[dict[str, Any]]] = {
     "examples": [{"digits": digits} for digits in (1, 2, 3)],
@@ -159,7 +159,7 @@ def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
             ticks = [tick for tick in TICKS if low <= tick <= high]
             panel.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
             panel.minorticks_off()
-        axes[0].legend()
+        axes[1].legend()
         path.write_bytes(png(figure))
 
 
