@@ -52,7 +52,8 @@ def logits_without(
                 logits, gone = start.clone(), torch.zeros_like(gone)
             changed = (mask - gone).nonzero().squeeze(-1)
             weights = out.acts[..., changed] * (mask - gone)[changed]
-            logits.flatten(0, 1).addmm_(weights.flatten(0, 1), effects[changed], alpha=-1)
+            rows = logits.view(-1, logits.shape[-1])
+            rows.addmm_(weights.flatten(0, 1), effects[changed], alpha=-1)
             gone = mask
             yield number, batch, logits
 

@@ -54,7 +54,7 @@ class Engine:
         self.n_tasks = n_tasks
         self.precision = precision
         self.weights = PackedWeights(model)
-        self.vectors = {name: packed.vector for name, packed in self.weights.packed.items()}
+        self.vectors = self.weights.vectors
         device = next(model.parameters()).device
         self.validation_batch = VALIDATION_BATCH[device.type]
         self.rate, *self.coefficients = torch.zeros(4, device=device)

@@ -13,12 +13,17 @@ class Packed:
     Casting, clipping and stepping then cost one operation where they cost one for each parameter.
 
     Args:
-        parameters: by name, all on one device; changing `vector` changes them from now on.
+        parameters: by name, all on one device, and all of them wanting a gradient or none;
+            changing `vector` changes them from now on.
+        is_cast: whether they are computed with in another precision than float32.
     """
 
-    def __init__(self, parameters: dict[str, nn.Parameter]):
+    def __init__(self, parameters: dict[str, nn.Parameter], is_cast: bool):
+        self.is_cast = is_cast
         self.shapes = {name: parameter.shape for name, parameter in parameters.items()}
-        self.vector = nn.Parameter(torch.cat([p.detach().flatten() for p in parameters.values()]))
+        joined = torch.cat([p.detach().flatten() for p in parameters.values()])
+        trains = next(iter(parameters.values())).requires_grad
+        self.vector = nn.Parameter(joined, requires_grad=trains)
         views = self.parts(self.vector.detach())
         for name, parameter in parameters.items():
             parameter.data = views[name]
@@ -31,37 +36,37 @@ class Packed:
 
 
 class PackedWeights:
-    """All weights of a model: embeddings that train in one vector, layers that do in another.
+    """All weights of a model: embeddings in one vector, layers in another.
+
+    Parameters that want no gradient are in vectors of their own, which are not in `vectors`.
 
     Args:
-        model: on its device already. Parameters that want no gradient stay as they are.
+        model: on its device already.
     """
 
     def __init__(self, model: nn.Module):
-        self.frozen: dict[str, nn.Parameter] = {}
-        groups: dict[str, dict[str, nn.Parameter]] = {"embeddings": {}, "layers": {}}
+        groups: dict[tuple[str, bool], dict[str, nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
-            group = "embeddings" if name.startswith(EMBEDDINGS) else "layers"
-            (groups[group] if parameter.requires_grad else self.frozen)[name] = parameter
-        self.packed = {group: Packed(named) for group, named in groups.items() if named}
+            kind = "embeddings" if name.startswith(EMBEDDINGS) else "layers"
+            groups.setdefault((kind, parameter.requires_grad), {})[name] = parameter
+        packed = {key: Packed(named, key[0] == "layers") for key, named in groups.items()}
+        self.packed = list(packed.values())
+        self.vectors = {kind: each.vector for (kind, trains), each in packed.items() if trains}
 
     def cast(self, precision: torch.dtype) -> dict[str, Tensor]:
         """The weights to compute with, by name: layers in this precision.
 
         Cast once a step, where autocast would cast every layer's input and output as well.
         """
-        weights = {
-            name: weight if name.startswith(EMBEDDINGS) else weight.to(precision)
-            for name, weight in self.frozen.items()
-        }
-        for group, packed in self.packed.items():
-            vector = packed.vector if group == "embeddings" else packed.vector.to(precision)
-            weights |= packed.parts(vector)
+        weights: dict[str, Tensor] = {}
+        for packed in self.packed:
+            vector = packed.vector
+            weights |= packed.parts(vector.to(precision) if packed.is_cast else vector)
         return weights
 
     def copy(self) -> dict[str, Tensor]:
         """A copy of the weights by name."""
-        weights: dict[str, Tensor] = {n: p.detach().clone() for n, p in self.frozen.items()}
-        for packed in self.packed.values():
+        weights: dict[str, Tensor] = {}
+        for packed in self.packed:
             weights |= packed.parts(packed.vector.detach().clone())
         return weights
