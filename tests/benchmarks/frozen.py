@@ -16,7 +16,8 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
-from shared import CPU, TOLERANCE, importance_of, parser, percent, print_table, save
+from shared import CPU, TOLERANCE, importance_of, parser, percent, save
+from tables import print_table
 from torch import Tensor, nn
 
 from toytask_cli.analysis.ablation import largest_that_keeps

@@ -23,6 +23,7 @@ from statistics import median
 from typing import Any
 
 import torch
+from tables import print_table
 
 from toytask_cli.analysis.ablation import ablate
 from toytask_cli.analysis.importance import score_neurons
@@ -128,15 +129,6 @@ def measured_apart(case: dict[str, Any], threads: int) -> dict[str, float]:
     return found
 
 
-def print_table(found: dict[str, list[dict[str, float]]]) -> None:
-    """All cases, as Markdown."""
-    print("| " + " | ".join(COLUMNS.values()) + " |")
-    print("| " + " | ".join("---" for _ in COLUMNS) + " |")
-    for rows in found.values():
-        for row in rows:
-            print("| " + " | ".join(number(row[name]) for name in COLUMNS) + " |")
-
-
 def number(value: float) -> str:
     """Whole numbers in full, measurements to three digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
@@ -177,7 +169,8 @@ def main() -> None:
     found = {
         axis: [measured_apart(case, args.threads) for case in cases] for axis, cases in AXES.items()
     }
-    print_table(found)
+    rows = [row for rows in found.values() for row in rows]
+    print_table(list(COLUMNS.values()), ([number(row[name]) for name in COLUMNS] for row in rows))
     if args.figure:
         draw(found, args.figure)
 

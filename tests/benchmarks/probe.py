@@ -13,7 +13,8 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 import torch.nn.functional as F
-from shared import CPU, neurons_by_task, parser, percent, print_table
+from shared import CPU, neurons_by_task, parser, percent
+from tables import print_table
 from torch import Tensor
 
 from toytask_cli.analysis.prediction import outputs

@@ -15,7 +15,8 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
-from shared import CPU, neurons_by_task, parser, percent, print_table, save
+from shared import CPU, neurons_by_task, parser, percent, save
+from tables import print_table
 from torch import Tensor
 
 from toytask_cli.analysis.evaluation import Accuracy

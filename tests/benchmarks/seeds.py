@@ -13,6 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tables import print_table
+
 
 def toytask(*args: object) -> dict[str, Any]:
     """The JSON report of a command."""
@@ -66,10 +68,8 @@ def main() -> None:
         f"{task} removed, {error}: left / kept" for task in tasks for error in ("keep", "drop")
     ]
     header = ["seed", "epochs", "s", *(f"{task} %" for task in tasks), *removals]
-    print("| " + " | ".join(header) + " |")
-    print("| " + " | ".join("---" for _ in header) + " |")
-    for seed in args.seeds:
-        print("| " + " | ".join(row(seed, args.out, args.tolerance, options)) + " |", flush=True)
+    rows = (row(seed, args.out, args.tolerance, options) for seed in args.seeds)
+    print_table(header, rows)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,13 @@
-"""What the benchmarks that question a run share: its arguments, its neurons, tables and figures."""
+"""What the benchmarks that question a run share: its arguments, its neurons and figures."""
 
 import argparse
-from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 from matplotlib.figure import Figure
 
 from toytask_cli.analysis.choice import choose_removal
-from toytask_cli.analysis.importance import ImportanceTensors, measure_importance
+from toytask_cli.analysis.importance import ImportanceTensors, score_neurons
 from toytask_cli.dataset import Grid
 from toytask_cli.figures.style import png
 from toytask_cli.model import Transformer
@@ -30,7 +29,7 @@ def parser(doc: str | None, *, figure: bool = True) -> argparse.ArgumentParser:
 
 def importance_of(model: Transformer, grid: Grid, seed: int) -> ImportanceTensors:
     """Every neuron's importance on validation pairs, without intervals, which need resamples."""
-    return measure_importance(model, grid, seed=seed, resamples=2)[1]
+    return score_neurons(model, grid, seed=seed, resamples=1)[0]
 
 
 def neurons_by_task(model: Transformer, grid: Grid, seed: int) -> dict[str, torch.Tensor]:
@@ -40,14 +39,6 @@ def neurons_by_task(model: Transformer, grid: Grid, seed: int) -> dict[str, torc
         task.name: choose_removal(model, grid, found, [task.name], TOLERANCE).neurons
         for task in grid.tasks
     }
-
-
-def print_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Prints as Markdown, each row as soon as it is there."""
-    for row in (header, ["---"] * len(header)):
-        print("| " + " | ".join(row) + " |")
-    for row in rows:
-        print("| " + " | ".join(row) + " |", flush=True)
 
 
 def percent(share: float) -> str:

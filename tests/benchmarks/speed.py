@@ -26,32 +26,22 @@ from tempfile import TemporaryDirectory
 import baseline
 import importance
 import torch
+from tables import print_header, print_row
 
 from toytask_cli.dataset import build_grid
 from toytask_cli.device import find_precision
 from toytask_cli.model import new_model
 from toytask_cli.recipe import resolve
+from toytask_cli.runs.run import Run
 from toytask_cli.training.trainer import Trainer
 
 LEARNT = 0.981  # the article's accuracy
 LIMIT = 1000  # epochs, if it is not reached before
 
 
-def row(*cells: object) -> None:
-    """Prints a line of a Markdown table."""
-    print("| " + " | ".join(map(str, cells)) + " |", flush=True)
-
-
-def header(*cells: str) -> None:
-    """Prints the first two lines of a Markdown table."""
-    print()
-    row(*cells)
-    row(*("---" for _ in cells))
-
-
 def compared(what: str, plain: float, ours: float) -> None:
     """A line of the table of ratios, from seconds."""
-    row(what, f"{plain:.3g} s", f"{ours:.3g} s", f"{plain / ours:.1f}")
+    print_row(what, f"{plain:.3g} s", f"{ours:.3g} s", f"{plain / ours:.1f}")
 
 
 def trainer(preset: str, device: str, precision: torch.dtype, seed: int = 0) -> Trainer:
@@ -147,17 +137,16 @@ def start_up(run: Path, repeats: int) -> None:
     for _ in range(repeats):
         for name, call in calls.items():
             times[name].append(seconds(lambda call=call: silently(call)))
-    header("command", "seconds", "beyond `import torch`")
+    print()
+    print_header("command", "seconds", "beyond `import torch`")
     importing = median(times["import torch"])
     for name, taken in times.items():
         beyond = "" if name in ("import torch", "--help") else f"{median(taken) - importing:.2f}"
-        row(f"`{name}`", f"{median(taken):.2f}", beyond)
+        print_row(f"`{name}`", f"{median(taken):.2f}", beyond)
 
 
 def first_task(run: Path) -> str:
     """The name of a task that the run has learnt."""
-    from toytask_cli.runs.run import Run
-
     return Run.open(run).config.recipe.tasks[0]
 
 
@@ -181,7 +170,8 @@ def main() -> None:
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} processors,")
     print(f"{args.threads} threads, load {load} before, medians of {args.repeats}")
-    header("what", "plain", "ours", "times faster")
+    print()
+    print_header("what", "plain", "ours", "times faster")
     devices = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
     for device in devices:
         plain_epoch = compare_epochs(device, args.repeats)
