@@ -18,7 +18,9 @@ CPU = torch.device("cpu")
 def memorised_run(place: Path) -> Run:
     """`runs/01` in this place, with the ablation `no-concat`."""
     model, grid = memorised("sum", "concat")
-    run = Run.create(Config.here(grid.spec, CPU, torch.float32), place / "runs" / "01")
+    config = Config.here(grid.spec, CPU, torch.float32)
+    run = Run.create(config, place / "runs" / "01")
+    run.write_config(config)
     files.write_tensors(run.model_file, model.state_dict())
     found = measure_importance(model, grid, seed=0)[1]
     neurons = choose_removal(model, grid, found, ["concat"], 0.1).neurons

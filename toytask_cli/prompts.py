@@ -7,6 +7,8 @@ from typing import NamedTuple
 from toytask_cli.errors import ToytaskError
 from toytask_cli.tasks import Task
 
+QUOTED = 40  # characters of a prompt that an error repeats
+
 
 class PromptError(ToytaskError):
     """Text that is no prompt; the message says which part of it, and what would be valid."""
@@ -36,12 +38,12 @@ def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
     Raises:
         PromptError: naming the character or number that is wrong and what would be valid.
     """
-    typed = "".join(text.split()).upper()
+    typed, quoted = "".join(text.split()).upper(), _shortened(text.strip())
     by_symbol = {task.symbol: task for task in tasks}
     for letter in typed:
         if not (letter in "0123456789BE" or letter in by_symbol):
             raise PromptError(
-                f"{letter!r} in {text.strip()!r} is not in the vocabulary: "
+                f"{letter!r} in {quoted!r} is not in the vocabulary: "
                 f"use digits and one of {' '.join(by_symbol)}"
             )
     symbols = re.escape("".join(by_symbol))
@@ -49,15 +51,21 @@ def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
     if not match:
         first = next(iter(by_symbol))
         raise PromptError(
-            f"{text.strip()!r} is no prompt: it takes a number, one of {' '.join(by_symbol)}, "
+            f"{quoted!r} is no prompt: it takes a number, one of {' '.join(by_symbol)}, "
             f"and a number, such as 4{first}7"
         )
     a, b = (_operand(number, digits) for number in match.group(1, 3))
     return Prompt(by_symbol[match[2]], a, b)
 
 
+def _shortened(text: str) -> str:
+    return text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
+
+
 def _operand(number: str, digits: int) -> int:
     significant = number.lstrip("0") or "0"
     if len(significant) > digits:
-        raise PromptError(f"{number[:20]} is out of range: operands go from 0 to {10**digits - 1}")
+        raise PromptError(
+            f"{_shortened(number)} is out of range: operands go from 0 to {10**digits - 1}"
+        )
     return int(significant)

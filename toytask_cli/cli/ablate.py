@@ -185,6 +185,8 @@ def _print_instead(report: dict[str, Any]) -> None:
 
 def _print_curve(report: dict[str, Any]) -> None:
     """Some points of the curve, on test, as bars."""
+    from rich.text import Text
+
     removed, kept = report["removed_tasks"], report["kept_tasks"]
     table = plain_table("tolerance", "neurons", f"{report['removed_task']} left", "", "kept", "")
     for column in (3, 5):
@@ -197,7 +199,7 @@ def _print_curve(report: dict[str, Any]) -> None:
         stays = min(point["test"][task] for task in kept)
         table.add_row(
             f"{point['tolerance']:.3g}", str(point["n_neurons"]),
-            percent(left), f"[red]{bar(left)}[/]", percent(stays), f"[green]{bar(stays)}[/]",
+            percent(left), Text(bar(left), "red"), percent(stays), Text(bar(stays), "green"),
         )  # fmt: skip
     out().print(table)
 

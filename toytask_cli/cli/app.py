@@ -48,7 +48,9 @@ def toytask(
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 interrupted."""
+    """Runs the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 or 143 interrupted."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(app(standalone_mode=False))
     except (ToytaskError, typer.TyperException) as error:

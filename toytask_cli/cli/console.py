@@ -7,34 +7,39 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.table import Table
 
+    from toytask_cli.cli.printable import PrintableConsole
+
 
 @cache
-def out() -> "Console":
+def out() -> "PrintableConsole":
     """Where results go."""
-    from rich.console import Console
+    from toytask_cli.cli.printable import PrintableConsole
 
-    return Console(highlight=False)
+    return PrintableConsole()
 
 
 @cache
-def err() -> "Console":
+def err() -> "PrintableConsole":
     """Where progress and messages go."""
-    from rich.console import Console
+    from toytask_cli.cli.printable import PrintableConsole
 
-    return Console(stderr=True, highlight=False)
+    return PrintableConsole(stderr=True)
 
 
 def say_error(message: str) -> None:
-    """One red line, whatever the width of the terminal."""
-    err().print(f"error: {message}", style="red", markup=False, soft_wrap=True)
+    """One red line, whatever the message and the width of the terminal."""
+    from toytask_cli.cli.printable import printable
+
+    err().print(f"error: {printable(message)}", style="red", soft_wrap=True)
 
 
 def say_next(command: str) -> None:
     """The command that comes next."""
-    err().print(f"next: [bold]{command}[/]", soft_wrap=True)
+    from rich.text import Text
+
+    err().print(Text.assemble("next: ", (command, "bold")), soft_wrap=True)
 
 
 def print_json(report: Mapping[str, Any]) -> None:

@@ -15,6 +15,8 @@ from toytask_cli.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from rich.text import Text
+
     from toytask_cli.analysis.importance import ImportanceTensors
     from toytask_cli.runs.run import Run
 
@@ -86,9 +88,11 @@ def _print_top(report: dict[str, Any]) -> None:
         out().print(table)
 
 
-def _with_interval(found: dict[str, Any]) -> str:
+def _with_interval(found: dict[str, Any]) -> "Text":
+    from rich.text import Text
+
     low, high = found["ci95"]
-    return f"{found['importance']:z.4f} [dim]{low:z.4f}…{high:z.4f}[/]"
+    return Text.assemble(f"{found['importance']:z.4f} ", (f"{low:z.4f}…{high:z.4f}", "dim"))
 
 
 def _print_pairs(counts: dict[str, Any]) -> None:

@@ -2,12 +2,15 @@
 
 import math
 import sys
+from collections import deque
+from collections.abc import Collection
 from typing import Any
 
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from toytask_cli.cli.console import err, plain_table
 from toytask_cli.training.schedule import LEARN
@@ -23,7 +26,7 @@ class TrainDisplay:
 
     def __init__(self, trainer: Trainer, live: bool):
         self.trainer = trainer
-        self.validation_losses: list[float] = []
+        self.validation_losses: deque[float] = deque(maxlen=SPARK_WIDTH)
         self.records: list[EpochRecord] = []
         self.progress = Progress(
             TextColumn("{task.description}"),
@@ -63,7 +66,7 @@ class TrainDisplay:
         every = max(1, self.trainer.recipe.epochs // LINES)
         turns = len(self.records) > 1 and record.phase != self.records[0].phase
         if not self.live and (record.epoch % every == 0 or turns or self.trainer.is_over):
-            err().print(_line(record), soft_wrap=True, markup=False)
+            err().print(_line(record), soft_wrap=True)
 
     def _total(self) -> int:
         """The epoch at which the run ends at the latest, as far as is known now."""
@@ -75,8 +78,8 @@ class TrainDisplay:
             return self.progress
         return Group(self.progress, _table(self.records[-1]), self._sparkline())
 
-    def _sparkline(self) -> str:
-        return f"[dim]validation loss[/] {sparkline(self.validation_losses[-SPARK_WIDTH:])}"
+    def _sparkline(self) -> Text:
+        return Text.assemble(("validation loss ", "dim"), sparkline(self.validation_losses))
 
 
 def wants_live() -> bool:
@@ -84,7 +87,7 @@ def wants_live() -> bool:
     return err().is_terminal and sys.stdout.isatty()
 
 
-def sparkline(values: list[float]) -> str:
+def sparkline(values: Collection[float]) -> str:
     """Values on a log scale, one block each."""
     logs = [math.log(max(value, 1e-12)) for value in values]
     low, span = min(logs, default=0.0), (max(logs, default=0.0) - min(logs, default=0.0)) or 1.0
@@ -103,10 +106,11 @@ def _table(record: EpochRecord) -> Table:
             table.add_row(part, *(f"{terms[name]:.4g}" for name in names))
     if record.validation:
         accuracy = record.validation["accuracy"].items()
-        table.caption = "   ".join(
-            [f"{task} [bold]{100 * share:.1f} %[/]" for task, share in accuracy]
-            + [f"l0 {record.validation['l0']:.1f}", f"dead {record.validation['dead_neurons']}"]
-        )
+        table.caption = Text()
+        for task, share in accuracy:
+            table.caption.append(f"{task} ").append(f"{100 * share:.1f} %   ", "bold")
+        l0, dead = record.validation["l0"], record.validation["dead_neurons"]
+        table.caption.append(f"l0 {l0:.1f}   dead {dead}")
         table.caption_justify = "left"
     return table
 
