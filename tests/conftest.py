@@ -53,6 +53,16 @@ class Result:
 Command = Callable[..., Result]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--rounds", type=int, help="rounds of each test of robustness; default: few")
+
+
+@pytest.fixture
+def rounds(request: pytest.FixtureRequest) -> int | None:
+    """How often a test of robustness tries, or None for its own small number."""
+    return request.config.getoption("--rounds")
+
+
 @pytest.fixture
 def tiny() -> Recipe:
     return resolve("default", TINY)

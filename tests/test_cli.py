@@ -214,6 +214,26 @@ def test_ctrl_c_without_a_terminal_exits_with_130_and_leaves_a_whole_run(here):
     assert json.loads((run.path / "reports" / "train.json").read_text())["status"] == "interrupted"
 
 
+def test_resuming_a_finished_run_says_so_and_writes_nothing(toytask: Command, trained, monkeypatch):
+    monkeypatch.chdir(trained)
+    files = [p for p in Path("runs").rglob("*") if p.is_file()]
+    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
+    result = toytask("train", "--resume", "runs/01")
+    assert (result.code, result.out) == (0, "")
+    assert "runs/01 has finished after 80 epochs: nothing to do\nnext: toytask eval" in result.err
+    report = json.loads(toytask("train", "--resume", "runs/01", "--json").out)
+    assert report["status"] == "finished"
+    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files} == before
+
+
+def test_more_epochs_are_said_to_put_off_the_second_phase(toytask: Command, here):
+    once = [*TINY_OPTIONS, "--separate-epochs", "0", "--no-figures"]
+    toytask("train", *once)
+    result = toytask("train", "--resume", "runs/01", "--epochs", "15", "--no-figures")
+    assert "epochs 12 → 15: learning goes on at the same rate until epoch 15 at" in result.err
+    assert len(Run.open(None).read_metrics()) == 15
+
+
 def test_a_second_ctrl_c_leaves_at_once(here):
     # One step of 5,000 examples gives time for the second to arrive before the first is served.
     child = spawn("train", "--batch-size", "6000", "--no-figures", "--precision", "float32")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from toytask_cli.analysis.prediction import score
 from toytask_cli.dataset import build_grid
 from toytask_cli.device import find_device, find_precision
-from toytask_cli.errors import ToytaskError
+from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import new_model
 from toytask_cli.runs import files
 from toytask_cli.runs.config import Config
@@ -32,10 +32,16 @@ def config(tiny) -> Config:
     return Config.here(tiny, CPU, torch.float32)
 
 
+def new_run(config: Config, out: Path | None = None) -> Run:
+    run = Run.create(config, out)
+    run.write_config(config)
+    return run
+
+
 @pytest.fixture
 def run(here, config) -> Run:
     """A run with fresh weights."""
-    run = Run.create(config)
+    run = new_run(config)
     grid = run.grid()
     weights = new_model(config.recipe, len(grid.tokenizer)).state_dict()
     files.write_tensors(run.model_file, weights)
@@ -52,18 +58,18 @@ def all_files(place: Path) -> dict[Path, bytes]:
 def test_runs_take_the_next_free_number_and_nobodys(here, config):
     (here / "runs" / "07").mkdir(parents=True)
     (here / "runs" / "notes").mkdir()
-    assert [Run.create(config).path.name for _ in range(2)] == ["08", "09"]
+    assert [new_run(config).path.name for _ in range(2)] == ["08", "09"]
     assert Run.open(None).path == Path("runs/09")
 
 
 def test_the_hundredth_run_is_newer_than_the_ninety_ninth(here, config):
     (here / "runs" / "99").mkdir(parents=True)
-    assert Run.create(config).path.name == "100"
+    assert new_run(config).path.name == "100"
     assert Run.open(None).path.name == "100"
 
 
 def test_without_a_run_of_ones_own_the_reference_is_the_default(here, config):
-    Run.create(config, Path("runs/reference"))
+    new_run(config, Path("runs/reference"))
     assert Run.open(None).path == Path("runs/reference")
 
 
@@ -226,10 +232,11 @@ def test_a_session_whose_loss_breaks_keeps_the_best_weights(here, tiny):
     assert Session.resume(session.run, None, CPU).trainer.progress.epoch == 3
 
 
-def test_twenty_epochs_are_ten_and_ten_more(here, tiny):
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_twenty_epochs_are_ten_and_ten_more(here, tiny, precision):
     recipe = replace(tiny, epochs=20, separate_epochs=0)
-    Session.start(recipe, CPU, torch.float32, Path("whole")).follow()
-    Session.start(replace(recipe, epochs=10), CPU, torch.float32, Path("parts")).follow()
+    Session.start(recipe, CPU, precision, Path("whole")).follow()
+    Session.start(replace(recipe, epochs=10), CPU, precision, Path("parts")).follow()
     Session.resume(Run.open(Path("parts")), 20, CPU).follow()
     for name in ("model.safetensors", "checkpoint.safetensors", "config.json"):
         assert (here / "whole" / name).read_bytes() == (here / "parts" / name).read_bytes()
@@ -239,6 +246,14 @@ def test_an_epoch_limit_cannot_change_once_the_tasks_are_being_separated(here, t
     Session.start(tiny, CPU, torch.float32, Path("run")).follow()
     with pytest.raises(ToytaskError, match="run has begun to separate: its epochs are settled"):
         Session.resume(Run.open(Path("run")), 99, CPU)
+
+
+def test_an_epoch_limit_cannot_fall_below_what_is_done_and_separating_takes(here, tiny):
+    session = Session.start(replace(tiny, learnt_accuracy=1.0), CPU, torch.float32, Path("run"))
+    session.follow(stop=lambda: session.trainer.progress.epoch == 5)
+    with pytest.raises(UsageError, match="epochs is 8: must be 9 or more, for run has done 5 and"):
+        Session.resume(Run.open(Path("run")), 8, CPU)
+    assert Session.resume(Run.open(Path("run")), 9, CPU).follow()["epochs"] == 9
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, cut])

@@ -1,25 +1,43 @@
-"""Ctrl-C: the first asks for an orderly end, the second leaves at once."""
+"""Ctrl-C, and a system's request to end: the first lets work end in order, the second does not."""
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
+class StopRequest:
+    """A question: was the program asked to stop?"""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+
+    def __call__(self) -> bool:
+        """Whether a signal came."""
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell expects of a program that a signal ended: 130 or 143."""
+        return 128 + (self.signal or 0)
+
+
 @contextmanager
-def stop_on_interrupt(say: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Yields a question: was the program asked to stop?"""
-    asked = False
+def stop_on_signal(say: Callable[[str], None]) -> Iterator[StopRequest]:
+    """Turns SIGINT and SIGTERM into a request, and the second of them into `SystemExit`."""
+    stop = StopRequest()
 
     def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
-            raise KeyboardInterrupt
-        asked = True
-        say("stopping after this step; Ctrl-C again leaves at once")
+        if stop():
+            sys.exit(128 + number)
+        stop.signal = number
+        with suppress(RuntimeError):  # the signal came amid another message
+            say("stopping after this step; Ctrl-C again leaves at once")
 
-    before = signal.signal(signal.SIGINT, ask)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield stop
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

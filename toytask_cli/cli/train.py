@@ -49,7 +49,7 @@ def train(
 
     Example: toytask train --device cuda --seed 1
     """
-    from toytask_cli.cli.interrupt import stop_on_interrupt
+    from toytask_cli.cli.interrupt import stop_on_signal
     from toytask_cli.cli.train_display import TrainDisplay, wants_live
     from toytask_cli.device import find_device, find_precision
     from toytask_cli.runs.run import Run
@@ -58,7 +58,13 @@ def train(
     place = find_device(device)
     if resume is not None:
         _refuse_beside_resume(given, recipe, data, out_dir)
-        session = Session.resume(Run.open(resume), given.get("epochs"), place)
+        opened = Run.open(resume)
+        limit = opened.config.recipe.epochs
+        session = Session.resume(opened, given.get("epochs"), place)
+        if session.is_finished:
+            _say_finished(session, json)
+            return
+        _say_new_limit(limit, session.run.config.recipe)
     else:
         full = _resolve(preset, recipe, data, given)
         session = Session.start(full, place, find_precision(precision, place), out_dir)
@@ -70,7 +76,7 @@ def train(
     )
     with (
         TrainDisplay(session.trainer, live=wants_live()) as display,
-        stop_on_interrupt(lambda text: err().print(text)) as stop,
+        stop_on_signal(lambda text: err().print(text)) as stop,
     ):
         report = session.follow(stop, display.step, display.epoch)
     if figures and report["epochs"]:
@@ -82,7 +88,7 @@ def train(
     if report["status"] == "interrupted":
         err().print(f"interrupted after epoch {report['epochs']}; the best weights are kept")
         say_next(f"toytask train --resume {session.run.path}")
-        raise typer.Exit(130)
+        raise typer.Exit(stop.exit_code)
     say_next(f"toytask eval {session.run.path}")
 
 
@@ -112,6 +118,26 @@ def _refuse_beside_resume(
     if named:
         option = key_of(min(named)).replace("_", "-")
         raise UsageError(f"--resume takes the run's own recipe: leave out --{option}")
+
+
+def _say_finished(session: "Session", json: bool) -> None:
+    if json:
+        print_json(session.run.read_report("train"))
+    done, path = session.trainer.progress.epoch, session.run.path
+    err().print(f"{path} has finished after {done} epochs: nothing to do", soft_wrap=True)
+    say_next(f"toytask eval {path}")
+
+
+def _say_new_limit(before: int, recipe: Recipe) -> None:
+    """What another number of epochs does to the schedule."""
+    if recipe.epochs != before:
+        last = recipe.epochs - recipe.separate_epochs
+        then = f", and {recipe.separate_epochs} of separating follow" * bool(recipe.separate_epochs)
+        err().print(
+            f"epochs {before} → {recipe.epochs}: learning goes on at the same rate until epoch "
+            f"{last} at the latest{then}",
+            soft_wrap=True,
+        )
 
 
 def _draw(session: "Session") -> None:

@@ -1,10 +1,13 @@
 """Single files: written beside themselves and renamed, read strictly, never unpickled."""
 
+import errno
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from hashlib import sha256
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +20,57 @@ from toytask_cli.errors import ToytaskError
 SCHEMA_VERSION = 1
 
 
+PARTIAL = ".partial"  # what a name ends in until the file is whole
+
+
+MENDS = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room on the disk",
+    errno.EROFS: "work on a copy of your own",
+    errno.EACCES: "work on a copy of your own",
+    errno.ENOENT: "its directory is gone",
+}
+
+
+class WriteError(ToytaskError):
+    """The disk does not take a file."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turns what the system says against writing here into a `WriteError`."""
+    try:
+        yield
+    except OSError as error:
+        mend = MENDS.get(error.errno or 0, "see that this place can be written to")
+        raise WriteError(f"cannot write {path} ({error.strerror or error}): {mend}") from error
+
+
 def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all.
+    """Writes a file whole or not at all, even if the machine fails meanwhile.
 
     Raises:
-        ToytaskError: the disk does not take it.
+        WriteError: the disk does not take it.
     """
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with writing(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
         beside = Path(name)
         try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
+            with os.fdopen(handle, "wb", buffering=0) as file:
+                write_all(file, content)
+                os.fsync(file.fileno())
             beside.chmod(0o666 & ~_umask())
             beside.replace(path)
         except BaseException:
             beside.unlink(missing_ok=True)
             raise
-    except OSError as error:
-        raise ToytaskError(f"cannot write {path}: {error.strerror}") from error
+
+
+def write_all(file: RawIOBase, content: bytes) -> None:
+    """Writes all of it, where one call may write a part."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) or 0 :]
 
 
 def _umask() -> int:
@@ -129,5 +164,12 @@ def read_metadata(path: Path, mend: str) -> dict[str, str]:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hex."""
-    return sha256(path.read_bytes()).hexdigest()
+    """The sha256 of a file's bytes, in hex.
+
+    Raises:
+        ToytaskError: it cannot be read.
+    """
+    try:
+        return sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise ToytaskError(f"cannot read {path}: {error.strerror}") from error

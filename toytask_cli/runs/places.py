@@ -44,7 +44,7 @@ def newest() -> Path:
     Raises:
         ToytaskError: there is neither.
     """
-    numbered = [p for p in RUNS.glob("*") if p.name.isdecimal() and p.is_dir()]
+    numbered = [p.parent for p in RUNS.glob("*/config.json") if p.parent.name.isdecimal()]
     if numbered:
         return max(numbered, key=lambda p: int(p.name))
     if REFERENCE.is_dir():

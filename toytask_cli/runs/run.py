@@ -10,9 +10,8 @@ runs/01/
   figures/
 """
 
-import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from toytask_cli.errors import ToytaskError, unknown
 from toytask_cli.model import Transformer, empty_model
 from toytask_cli.runs import files
 from toytask_cli.runs.config import Config
+from toytask_cli.runs.metrics import read_metrics
 from toytask_cli.runs.places import RUNS, claim, claim_number, hint, newest
 
 
@@ -43,6 +43,8 @@ class Run:
     def create(cls, config: Config, out: Path | None = None) -> "Run":
         """A new directory: the next free number under `runs/`, or `out`.
 
+        It is a run once `write_config` has written its configuration.
+
         Raises:
             ToytaskError: `out` is there and not empty, or the disk does not take it.
         """
@@ -52,10 +54,7 @@ class Run:
                 (path / folder).mkdir()
         except OSError as error:
             raise ToytaskError(f"cannot make {error.filename}: {error.strerror}") from error
-        run = cls(path, config)
-        run.write_config(config)
-        run.metrics_file.touch()
-        return run
+        return cls(path, config)
 
     @classmethod
     def open(cls, path: Path | None) -> "Run":
@@ -92,8 +91,7 @@ class Run:
 
     def write_figure(self, name: str, png: bytes) -> None:
         """Writes `figures/<name>.png`."""
-        (self.path / "figures").mkdir(exist_ok=True)
-        files.write_bytes(self.path / "figures" / f"{name}.png", png)
+        files.write_bytes(self._writable("figures") / f"{name}.png", png)
 
     def write_config(self, config: Config) -> None:
         """Makes this the run's configuration."""
@@ -180,9 +178,15 @@ class Run:
 
     def _write_bound(self, path: Path, report: Mapping[str, Any]) -> dict[str, Any]:
         bound = {"run": str(self.path), "weights_sha256": self.weights_sha256(), **report}
-        path.parent.mkdir(exist_ok=True)
-        files.write_json(path, bound)
+        files.write_json(self._writable(path.parent.name) / path.name, bound)
         return {"schema_version": files.SCHEMA_VERSION, **bound}
+
+    def _writable(self, name: str) -> Path:
+        """A folder of the run, made anew if it is missing."""
+        folder = self.path / name
+        with files.writing(folder):
+            folder.mkdir(exist_ok=True)
+        return folder
 
     def _read_bound(self, path: Path, mend: str) -> dict[str, Any]:
         report = files.read_json(path, mend)
@@ -210,24 +214,13 @@ class Run:
         self._check_weights(path, files.read_metadata(path, mend), mend)
         return tensors
 
-    def read_metrics(self) -> list[dict[str, Any]]:
-        """The finished epochs, in order.
+    def read_metrics(self, epochs: int | None = None) -> list[dict[str, Any]]:
+        """The first epochs in order, or all; raises what `metrics.read_metrics` raises."""
+        return read_metrics(self.metrics_file, epochs)
 
-        Raises:
-            ToytaskError: the file is missing or a line of it is cut.
-        """
-        mend = "train again with `toytask train`"
-        try:
-            return [json.loads(line) for line in self.metrics_file.read_text().splitlines()]
-        except (OSError, ValueError) as error:
-            raise ToytaskError(f"{self.metrics_file} is missing or cut: {mend}") from error
-
-    def append_metrics(self, record: Mapping[str, Any]) -> None:
-        """Adds one epoch."""
-        with self.metrics_file.open("a") as file:
-            file.write(files.to_json(record, indent=None) + "\n")
-
-    def rewrite_metrics(self, records: Iterable[Mapping[str, Any]]) -> None:
-        """Replaces all epochs, as when a run goes on from an earlier one."""
-        lines = (files.to_json(record, indent=None) + "\n" for record in records)
-        files.write_bytes(self.metrics_file, "".join(lines).encode())
+    def remove_partial(self) -> None:
+        """Removes what training was writing when it was killed; for the process that holds it."""
+        for pattern in (".*", "reports/.train.json.*"):
+            for left in self.path.glob(pattern + files.PARTIAL):
+                with files.writing(left):
+                    left.unlink()

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,14 @@ from toytask_cli.model import empty_model, new_model
 from toytask_cli.recipe import Recipe
 from toytask_cli.runs import files
 from toytask_cli.runs.config import Config
+from toytask_cli.runs.metrics import MetricsLog
 from toytask_cli.runs.run import Run
 from toytask_cli.training.schedule import LEARN, SEPARATE, Phase
 from toytask_cli.training.trainer import DivergedError, EpochRecord, Progress, Trainer
 
-SECONDS_BETWEEN_CHECKPOINTS = 30
+CHECKPOINT_SHARE = 0.02  # of the time may go into checkpoints, so often are they written
+
+FINISHED = "finished"
 
 DEFINITIONS = {
     "epochs": "finished epochs, both phases together",
@@ -62,17 +65,21 @@ class Session:
         grid = build_grid(recipe)
         model = new_model(recipe, len(grid.tokenizer)).to(device)
         trainer = Trainer(recipe, grid, model, precision)
-        session = cls(Run.create(Config.here(recipe, device, precision), out), grid, trainer)
+        config = Config.here(recipe, device, precision)
+        session = cls(Run.create(config, out), grid, trainer)
         session.save_checkpoint()
+        session.run.write_config(config)  # last: whatever has a configuration can be resumed
         return session
 
     @classmethod
     def resume(cls, run: Run, epochs: int | None, device: torch.device) -> "Session":
         """The run at its last checkpoint, with a new limit of epochs if one is given.
 
+        Nothing is written before `follow`.
+
         Raises:
             ToytaskError: the checkpoint is missing, cut or foreign.
-            UsageError: a new limit after the second phase began, whose rate the old one decided.
+            UsageError: a new limit that this run cannot have any more.
         """
         mend = "train anew with `toytask train`"
         metadata = files.read_metadata(run.checkpoint_file, mend)
@@ -80,10 +87,9 @@ class Session:
         progress = _read_progress(metadata.get("progress", ""), run)
         recipe = run.config.recipe
         if epochs is not None and epochs != recipe.epochs:
-            if progress.phase.name == SEPARATE:
-                raise UsageError(f"{run.path} has begun to separate: its epochs are settled")
             recipe = replace(recipe, epochs=epochs)
-            run.write_config(replace(run.config, recipe=recipe))
+            _check_limit(recipe, progress, run)
+            run.config = replace(run.config, recipe=recipe)
         grid = run.grid()
         model = empty_model(recipe, len(grid.tokenizer)).to(device)
         precision = getattr(torch, run.config.precision)
@@ -92,8 +98,16 @@ class Session:
             trainer.load_state(progress, state)
         except (KeyError, RuntimeError) as error:
             raise ToytaskError(f"{run.checkpoint_file} does not fit {run.config_file}") from error
-        run.rewrite_metrics(r for r in run.read_metrics() if r["epoch"] <= progress.epoch)
         return cls(run, grid, trainer)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether there is nothing left to do, not even to write."""
+        try:
+            status = self.run.read_report("train").get("status")
+        except ToytaskError:
+            return False
+        return self.trainer.is_over and status == FINISHED
 
     def follow(
         self,
@@ -105,19 +119,45 @@ class Session:
 
         Raises:
             DivergedError: a loss that is no number any more; what was best is written even so.
+            ToytaskError: another process trains this run; or the disk takes no more, and what it
+                took before can be resumed.
         """
-        saved = time.monotonic()
         try:
-            for record in self.trainer.run(stop, on_step):
-                self.run.append_metrics(asdict(record))
+            with MetricsLog(self.run.metrics_file) as log:
+                self._clean(log)
+                return self._train(log, self.trainer.run(stop, on_step), on_epoch)
+        except files.WriteError as error:
+            go_on = f"then go on with `toytask train --resume {self.run.path}`"
+            raise ToytaskError(f"{error}, {go_on}") from error
+
+    def _clean(self, log: MetricsLog) -> None:
+        """Takes away what was written after the last checkpoint, when the run was killed."""
+        log.keep(self.trainer.progress.epoch)
+        self.run.remove_partial()
+        self.run.write_config(self.run.config)
+
+    def _train(
+        self,
+        log: MetricsLog,
+        records: Iterator[EpochRecord],
+        on_epoch: Callable[[EpochRecord], None],
+    ) -> dict[str, Any]:
+        """Saves whenever the last checkpoint cost a small share of the time, and at the end."""
+        saved, cost = time.monotonic(), 0.0
+        try:
+            for record in records:
+                log.append(asdict(record))
                 on_epoch(record)
-                if time.monotonic() - saved > SECONDS_BETWEEN_CHECKPOINTS:
+                now = time.monotonic()
+                if cost < CHECKPOINT_SHARE * (now - saved):
+                    log.sync()
                     self.save_checkpoint()
                     saved = time.monotonic()
+                    cost = saved - now
         except DivergedError:
             self._keep("diverged")
             raise
-        return self._keep("finished" if self.trainer.is_over else "interrupted")
+        return self._keep(FINISHED if self.trainer.is_over else "interrupted")
 
     def _keep(self, status: str) -> dict[str, Any]:
         """Writes checkpoint, best weights and report as they are now; gives the report."""
@@ -134,7 +174,8 @@ class Session:
         files.write_tensors(self.run.checkpoint_file, state, metadata)
 
     def _report(self, status: str) -> dict[str, Any]:
-        progress, metrics = self.trainer.progress, self.run.read_metrics()
+        progress = self.trainer.progress
+        metrics = self.run.read_metrics(progress.epoch)
         separate_from = None if progress.phase.name == LEARN else progress.phase.start
         best = next(record for record in metrics if record["epoch"] == progress.best_epoch)
         model = self.run.model(self.grid, self.trainer.device)
@@ -151,6 +192,20 @@ class Session:
             "tasks": {name: asdict(scored) for name, scored in scores.items()},
             "definitions": DEFINITIONS,
         }
+
+
+def _check_limit(recipe: Recipe, progress: Progress, run: Run) -> None:
+    """Raises a UsageError if a run that stands here cannot take the recipe's limit any more."""
+    if progress.phase.name == SEPARATE:
+        raise UsageError(
+            f"{run.path} has begun to separate: its epochs are settled; train anew with --epochs"
+        )
+    least = progress.epoch + recipe.separate_epochs
+    if recipe.epochs < least:
+        raise UsageError(
+            f"epochs is {recipe.epochs}: must be {least} or more, for {run.path} has done "
+            f"{progress.epoch} and separates for {recipe.separate_epochs}"
+        )
 
 
 def _read_progress(text: str, run: Run) -> Progress:

@@ -1,0 +1,254 @@
+"""What a disk and other processes can do to a run: nothing is lost, and one line says what is up.
+
+The full count: python -m pytest tests/test_faults.py --rounds 20
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY_OPTIONS, Command, Result
+
+from toytask_cli.errors import ToytaskError
+from toytask_cli.runs import files
+from toytask_cli.runs.places import claim_number
+from toytask_cli.runs.run import Run
+from toytask_cli.runs.session import Session
+
+CPU = torch.device("cpu")
+TOYTASK = [sys.executable, "-m", "toytask_cli"]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+READERS = [
+    ["eval"], ["sparsity"], ["importance", "--pairs", "9"], ["ablate", "--remove", "concat"],
+]  # fmt: skip
+
+
+@pytest.fixture
+def disk(tmp_path, monkeypatch) -> Iterator[Path]:
+    """A disk of 4 MB, in which we are."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    if shutil.which("mount") is None or _fails(mount):
+        pytest.skip("mounting a small disk takes the rights of root")
+    monkeypatch.chdir(place)
+    yield place
+    monkeypatch.undo()
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def _fails(command: list[str]) -> bool:
+    return subprocess.run(command, capture_output=True, check=False).returncode != 0
+
+
+def snapshot(place: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in sorted(place.rglob("*")) if p.is_file()}
+
+
+def fill(disk: Path, leave: int) -> Path:
+    """A file that leaves so many bytes free."""
+    ballast = disk / "ballast"
+    with ballast.open("wb") as file:
+        free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_bsize
+        file.write(bytes(max(0, free - leave)))
+    return ballast
+
+
+def is_one_line(result: Result, *words: str) -> bool:
+    return (
+        result.code == 1
+        and result.err.count("error: ") == 1
+        and result.err.strip().splitlines()[-1].startswith("error: ")
+        and all(word in result.err for word in words)
+    )
+
+
+# Disks
+
+
+@pytest.mark.parametrize("epochs_before_it_is_full", [0, 1, 5])
+def test_training_on_a_disk_that_fills_up_goes_on_once_there_is_room(
+    disk, tiny, epochs_before_it_is_full
+):
+    Session.start(tiny, CPU, torch.float32, disk / "whole").follow()
+    expected = (disk / "whole" / "model.safetensors").read_bytes()
+    session = Session.start(tiny, CPU, torch.float32, disk / "run")
+    if not epochs_before_it_is_full:
+        fill(disk, leave=0)
+
+    def count(record):
+        if record.epoch == epochs_before_it_is_full:
+            fill(disk, leave=0)
+
+    with pytest.raises(ToytaskError, match=r"cannot write .*make room.*--resume .*run`") as error:
+        session.follow(on_epoch=count)
+    assert "\n" not in str(error.value)
+    (disk / "ballast").unlink()
+    Session.resume(Run.open(disk / "run"), None, CPU).follow()
+    assert (disk / "run" / "model.safetensors").read_bytes() == expected
+    assert not list(disk.rglob("*.partial"))
+
+
+@pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
+def test_a_full_disk_costs_no_older_report(toytask: Command, trained, disk, command):
+    shutil.copytree(trained / "runs", disk / "runs")
+    assert toytask(*command, "--no-figures").code == 0
+    before = snapshot(disk / "runs")
+    ballast = fill(disk, leave=0)
+    assert is_one_line(toytask(*command, "--no-figures"), "cannot write runs/01/", "make room")
+    ballast.unlink()
+    assert snapshot(disk / "runs") == before
+
+
+def test_there_is_no_run_where_the_disk_is_full_from_the_start(toytask: Command, disk):
+    ballast = fill(disk, leave=0)
+    assert is_one_line(toytask("train", *TINY_OPTIONS), "cannot write runs/01/checkpoint")
+    assert is_one_line(toytask("data", "--out", "d"), "cannot write d/tokens.safetensors")
+    ballast.unlink()
+    assert toytask("train", *TINY_OPTIONS, "--no-figures").code == 0
+
+
+@pytest.mark.parametrize(
+    "command", [*READERS, ["train", *TINY_OPTIONS], ["data", "--out", "d"]], ids=lambda c: c[0]
+)
+def test_a_read_only_disk_is_one_line(toytask: Command, trained, disk, command):
+    shutil.copytree(trained / "runs", disk / "runs")
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    assert is_one_line(toytask(*command), "Read-only file system")
+
+
+@pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
+def test_a_directory_without_permission_is_one_line(toytask, trained, tmp_path, command):
+    run = shutil.copytree(trained / "runs" / "01", tmp_path / "run")
+    name, *options = command
+    assert toytask(name, run, *options).code == 0
+    before = snapshot(run)
+    for folder in (run, run / "reports", run / "ablations", run / "figures"):
+        folder.chmod(0o555)
+    with as_nobody(tmp_path):
+        result = toytask(name, run, *options)
+    assert is_one_line(result, "Permission denied", "a copy of your own")
+    assert snapshot(run) == before
+
+
+class as_nobody:  # noqa: N801
+    """Root may do anything, so for a while this process is somebody else."""
+
+    def __init__(self, *reach: Path):
+        self.reach = reach
+
+    def __enter__(self) -> None:
+        if os.geteuid() == 0:
+            for place in self.reach:
+                for folder in (place, *place.parents[:-2]):
+                    folder.chmod(folder.stat().st_mode | 0o055)
+            os.seteuid(65534)
+
+    def __exit__(self, *_: object) -> None:
+        if os.getuid() == 0:
+            os.seteuid(0)
+
+
+def test_a_run_whose_directory_vanishes_is_one_line(tmp_path, tiny):
+    session = Session.start(tiny, CPU, torch.float32, tmp_path / "run")
+
+    def vanish(record):
+        if record.epoch == 3:
+            shutil.rmtree(tmp_path / "run")
+
+    with pytest.raises(ToytaskError, match=r"cannot write .*its directory is gone") as error:
+        session.follow(on_epoch=vanish)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+# Time
+
+
+def test_a_clock_that_runs_backwards_changes_nothing(tmp_path, tiny, monkeypatch):
+    Session.start(tiny, CPU, torch.float32, tmp_path / "whole").follow()
+    clock = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(time, "time", lambda: float(next(clock)))
+    session = Session.start(tiny, CPU, torch.float32, tmp_path / "run")
+    session.follow(stop=lambda: session.trainer.progress.epoch == 5)
+    for file in (tmp_path / "run").iterdir():
+        os.utime(file, (4e9, 4e9))  # the year 2096
+    Session.resume(Run.open(tmp_path / "run"), None, CPU).follow()
+    models = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "run")]
+    assert models[0] == models[1]
+    seconds = [r["seconds"] for r in Run.open(tmp_path / "run").read_metrics()]
+    assert all(0 < s < 60 for s in seconds)
+
+
+# Other processes
+
+
+def at_once(place: Path, commands: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
+    """Runs these side by side."""
+
+    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [*TOYTASK, *command],
+            cwd=place, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(len(commands)) as pool:
+        return list(pool.map(run, commands))
+
+
+def test_trainings_that_start_together_take_a_number_each(tmp_path):
+    train = ["train", *TINY_OPTIONS, "--no-figures"]
+    done = at_once(tmp_path, [train] * 4)
+    assert [d.returncode for d in done] == [0] * 4, [d.stderr for d in done]
+    runs = sorted((tmp_path / "runs").iterdir())
+    assert [run.name for run in runs] == ["01", "02", "03", "04"]
+    assert len({(run / "model.safetensors").read_bytes() for run in runs}) == 1
+
+
+def test_however_many_claim_a_number_each_gets_its_own(tmp_path, rounds):
+    for count in range(rounds or 3):
+        with ThreadPoolExecutor(16) as pool:
+            made = list(pool.map(claim_number, [tmp_path / str(count)] * 64))
+        assert sorted(int(path.name) for path in made) == list(range(1, 65))
+
+
+def test_commands_that_write_the_same_report_leave_a_whole_one(trained, tmp_path):
+    shutil.copytree(trained / "runs", tmp_path / "runs")
+    command = ["eval", "--no-figures", "--json"]
+    done = at_once(tmp_path, [command] * 4)
+    assert [d.returncode for d in done] == [0] * 4, [d.stderr for d in done]
+    report = json.loads((tmp_path / "runs/01/reports/eval.json").read_text())
+    assert all(json.loads(d.stdout) == report for d in done)
+    assert not list(tmp_path.rglob("*.partial"))
+
+
+def test_a_file_that_is_written_while_it_is_read_is_always_whole(tmp_path, rounds):
+    path = tmp_path / "report.json"
+    versions = [{"n": n, "filling": "x" * 50_000 * n} for n in range(1, 5)]
+    files.write_json(path, versions[0])
+    with ThreadPoolExecutor(4) as pool:
+        for values in versions * (rounds or 5):
+            pool.submit(files.write_json, path, values)
+        for _ in range(20 * (rounds or 5)):
+            assert files.read_json(path, "") in versions
+
+
+def test_a_run_in_training_cannot_be_trained_by_another_process(tmp_path, tiny):
+    session = Session.start(replace(tiny, epochs=6), CPU, torch.float32, tmp_path / "run")
+
+    def resume_too(record):
+        if record.epoch == 3:
+            other = Session.resume(Run.open(tmp_path / "run"), None, CPU)
+            with pytest.raises(ToytaskError, match="is being trained by another process"):
+                other.follow()
+
+    assert session.follow(on_epoch=resume_too)["epochs"] == 6
