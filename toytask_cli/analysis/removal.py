@@ -42,6 +42,7 @@ def logits_without(
     effects = readout_effects(model)
     masks = [None if s is AS_TRAINED else _mask(s, effects) for s in sets]
     for batch, out in outputs(model, examples):
+        acts = out.acts.flatten(0, 1).T.contiguous()  # a neuron's activations lie side by side
         start = out.logits if error == "keep" else model.readout(out.recon)
         logits, gone = start.clone(), torch.zeros_like(effects[:, 0])
         for number, mask in enumerate(masks):
@@ -51,9 +52,8 @@ def logits_without(
             if mask.sum() <= (mask - gone).count_nonzero():
                 logits, gone = start.clone(), torch.zeros_like(gone)
             changed = (mask - gone).nonzero().squeeze(-1)
-            weights = out.acts[..., changed] * (mask - gone)[changed]
-            rows = logits.view(-1, logits.shape[-1])
-            rows.addmm_(weights.flatten(0, 1), effects[changed], alpha=-1)
+            weights = acts[changed] * (mask - gone)[changed, None]
+            logits.view(-1, logits.shape[-1]).addmm_(weights.T, effects[changed], alpha=-1)
             gone = mask
             yield number, batch, logits
 
