@@ -118,6 +118,10 @@ class SparseAutoencoder(nn.Module):
         acts = self.relu(pre_acts)
         return pre_acts, acts, self.decoder(acts)
 
+    def activate(self, x: Tensor) -> Tensor:
+        """x [..., d_model] → f [..., d_sae] alone."""
+        return self.relu(self.encoder(x))
+
 
 class Transformer(nn.Module):
     """The whole model.
@@ -151,10 +155,17 @@ class Transformer(nn.Module):
                 length, so only a caller that pads them has need of it.
         """
         mask = None if prompt_mask is None else prompt_mask[:, None, None, :]
-        source = self.encoder(self._embed(prompts, self.prompt_positions), mask)
-        resid = self.decoder(self._embed(answers, self.answer_positions), source, mask)
+        resid = self.decode(answers, self.encode(prompts, mask), mask)
         pre_acts, acts, recon = self.sae(resid)
         return Output(self.readout(resid), resid, recon, pre_acts, acts)
+
+    def encode(self, prompts: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[n, prompt length] token ids → [n, prompt length, d_model]."""
+        return self.encoder(self._embed(prompts, self.prompt_positions), mask)
+
+    def decode(self, answers: Tensor, source: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[n, length] token ids, and what `encode` gave → [n, length, d_model] x."""
+        return self.decoder(self._embed(answers, self.answer_positions), source, mask)
 
     def _embed(self, tokens: Tensor, positions: nn.Embedding) -> Tensor:
         x = self.token_embedding(tokens) + positions.weight[: tokens.shape[1]]

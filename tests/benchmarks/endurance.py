@@ -1,6 +1,6 @@
 """A long training of a tiny model: time, memory and files, part by part; all should stay flat.
 
-    python tests/benchmarks/endurance.py --epochs 20000
+python tests/benchmarks/endurance.py --epochs 20000
 """
 
 import argparse

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from toytask_cli.analysis.conversation import Variant, look_up, write_answers
-from toytask_cli.analysis.prediction import outputs
+from toytask_cli.analysis.prediction import residuals
 from toytask_cli.analysis.removal_costs import readout_effects
 from toytask_cli.dataset import Examples, Grid
 from toytask_cli.hooks import checked_neurons
@@ -104,7 +104,7 @@ def see(model: Transformer, grid: Grid, limit: int = EXAMPLES) -> Seen:
     examples = grid.part(grid.report_part)
     order = torch.randperm(len(examples), generator=generator(grid.spec.split_seed, "see"))
     examples = examples.take(order[:limit].sort().values)
-    resid = torch.cat([out.resid.cpu() for _, out in outputs(model, examples)])
+    resid = torch.cat([x.cpu() for _, x in residuals(model, examples)])
     return Seen(examples, resid, grid.report_part)
 
 

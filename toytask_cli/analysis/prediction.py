@@ -46,15 +46,26 @@ def outputs(
         yield batch, model(batch.prompts, batch.answers[:, :-1])
 
 
+@torch.no_grad()
+def residuals(
+    model: Transformer, examples: Examples, batch_size: int = BATCH
+) -> Iterator[tuple[Examples, Tensor]]:
+    """The same as far as x, [n, length, d_model]: all that many a question takes."""
+    device = model.readout.weight.device
+    for batch in examples.to(device).batches(batch_size):
+        yield batch, model.decode(batch.answers[:, :-1], model.encode(batch.prompts))
+
+
+@torch.no_grad()
 def score(model: Transformer, examples: Examples) -> Scores:
     """Exact match and loss of every example, on the CPU."""
     # Made beforehand: small results between the batches' large tensors would fragment memory.
     scores = Scores(torch.empty(len(examples), dtype=torch.bool), torch.empty(len(examples)))
     start = 0
-    for batch, out in outputs(model, examples):
-        rows = slice(start, start + len(batch))
-        scores.right[rows] = exact_match(out.logits, batch.answers)
-        scores.loss[rows] = answer_loss(out.logits, batch.answers)
+    for batch, resid in residuals(model, examples):
+        rows, logits = slice(start, start + len(batch)), model.readout(resid)
+        scores.right[rows] = exact_match(logits, batch.answers)
+        scores.loss[rows] = answer_loss(logits, batch.answers)
         start = rows.stop
     return scores
 
@@ -78,11 +89,12 @@ def decode_greedily(model: Transformer, prompts: Tensor, length: int) -> tuple[T
 @torch.no_grad()
 def _decode_batch(model: Transformer, prompts: Tensor, length: int) -> tuple[Tensor, Tensor]:
     """`decode_greedily` of one batch, on the model's device."""
+    source = model.encode(prompts)
     answers = torch.full_like(prompts[:, :1], BOS)
     written, probabilities = [], []
     over = torch.zeros_like(prompts[:, 0], dtype=torch.bool)
     for _ in range(length):
-        chances = model(prompts, answers).logits[:, -1].softmax(dim=-1)
+        chances = model.readout(model.decode(answers, source)[:, -1]).softmax(dim=-1)
         chance, token = chances.max(dim=-1)
         written.append(token.masked_fill(over, PAD))
         probabilities.append(chance)

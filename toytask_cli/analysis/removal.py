@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import answer_loss, outputs
+from toytask_cli.analysis.prediction import answer_loss, residuals
 from toytask_cli.analysis.removal_costs import readout_effects
 from toytask_cli.dataset import Examples, Grid
 from toytask_cli.hooks import check_error
@@ -41,13 +41,14 @@ def logits_without(
     check_error(error)
     effects = readout_effects(model)
     masks = [None if s is AS_TRAINED else _mask(s, effects) for s in sets]
-    for batch, out in outputs(model, examples):
-        acts = out.acts.flatten(0, 1).T.contiguous()  # a neuron's activations lie side by side
-        start = out.logits if error == "keep" else model.readout(out.recon)
+    for batch, resid in residuals(model, examples):
+        trained, by_example = model.readout(resid), model.sae.activate(resid)
+        acts = by_example.flatten(0, 1).T.contiguous()  # a neuron's activations lie side by side
+        start = trained if error == "keep" else model.readout(model.sae.decoder(by_example))
         logits, gone = start.clone(), torch.zeros_like(effects[:, 0])
         for number, mask in enumerate(masks):
             if mask is None:
-                yield number, batch, out.logits
+                yield number, batch, trained
                 continue
             if mask.sum() <= (mask - gone).count_nonzero():
                 logits, gone = start.clone(), torch.zeros_like(gone)

@@ -47,13 +47,14 @@ def closed_form(
         For each replacement, [n, length, d_sae] the rise of the cross-entropy, nats; 0 at pads.
         Beside these, memory is bounded by `ENTRIES` times the vocabulary.
     """
-    out = model(examples.prompts, examples.answers[:, :-1])
+    resid = model.decode(examples.answers[:, :-1], model.encode(examples.prompts))
     targets = examples.answers[:, 1:]
     real = (targets != PAD).unsqueeze(-1)
-    log_probs = out.logits.log_softmax(dim=-1).flatten(0, 1)
-    acts, effects = (out.acts * real).flatten(0, 1), readout_effects(model)
+    log_probs = model.readout(resid).log_softmax(dim=-1).flatten(0, 1)
+    acts, effects = model.sae.activate(resid) * real, readout_effects(model)
     return [
-        _costs(log_probs, targets.flatten(), acts, effects, values).view_as(out.acts) * real
+        _costs(log_probs, targets.flatten(), acts.flatten(0, 1), effects, values).view_as(acts)
+        * real
         for values in replacements
     ]
 

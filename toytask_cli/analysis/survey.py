@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import outputs
+from toytask_cli.analysis.prediction import residuals
 from toytask_cli.dataset import PARTS, Grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import Transformer
@@ -22,6 +22,7 @@ class Survey(NamedTuple):
     mean_acts: Tensor  # [d_sae] mean activation over the answer positions of all tasks
 
 
+@torch.no_grad()
 def survey(model: Transformer, grid: Grid, pairs: Tensor) -> Survey:
     """Looks at all tasks at these pairs, [n] with n > 0, padding left out."""
     rights = torch.empty(len(grid.tasks), len(pairs), dtype=torch.bool)
@@ -29,10 +30,10 @@ def survey(model: Transformer, grid: Grid, pairs: Tensor) -> Survey:
     acts = torch.zeros(model.sae.encoder.out_features, dtype=torch.float64)
     for right, examples in zip(rights, grid.matched(pairs), strict=True):
         counts, n, start = torch.zeros_like(acts), 0, 0
-        for batch, out in outputs(model, examples):
-            right[start : start + len(batch)] = exact_match(out.logits, batch.answers)
+        for batch, resid in residuals(model, examples):
+            right[start : start + len(batch)] = exact_match(model.readout(resid), batch.answers)
             start += len(batch)
-            real = out.acts[batch.answers[:, 1:] != PAD]
+            real = model.sae.activate(resid[batch.answers[:, 1:] != PAD])
             acts += real.sum(dim=0).cpu()
             counts += (real > 0).sum(dim=0).cpu()
             n += len(real)
