@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from toytask_cli.dataset import build_grid, pad_to
-from toytask_cli.model import Attention, empty_model, new_model
+from toytask_cli.model import Attention, empty_model, n_weights, new_model
 from toytask_cli.recipe import resolve
 from toytask_cli.tokenizer import PAD
 
@@ -114,3 +114,10 @@ def test_the_default_model_has_the_sources_widths():
     assert model.sae.encoder.weight.shape == (1024, 256)
     assert model.encoder.feed_forward[0].weight.shape == (1024, 256)
     assert model.decoder.attention.n_heads == 4
+
+
+@pytest.mark.parametrize("change", [{}, {"digits": 3, "d_sae": 7, "d_ff": 5, "d_model": 6}])
+def test_the_number_of_weights_is_known_before_they_are_made(change):
+    recipe = resolve("default", {"n_heads": 2, **change})
+    made = empty_model(recipe, 204).parameters()
+    assert n_weights(recipe, 204) == sum(parameter.numel() for parameter in made)

@@ -97,7 +97,9 @@ def test_no_bytes_make_a_reader_crash(tmp_path, content):
 @given(
     tensors=st.dictionaries(
         st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1),
-        st.lists(st.floats(width=32, allow_nan=False), max_size=5).map(torch.tensor),
+        st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), max_size=5).map(
+            torch.tensor
+        ),
     ),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

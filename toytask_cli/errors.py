@@ -2,6 +2,9 @@
 
 from collections.abc import Iterable
 from difflib import get_close_matches
+from typing import Any
+
+LONGEST = 80  # characters of a value that are shown
 
 
 class ToytaskError(Exception):
@@ -19,6 +22,12 @@ class UsageError(ToytaskError):
 def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """`unknown("task", "cncat", ["sum", "concat"])` says so and suggests `concat`."""
     known = list(known)
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name[:LONGEST], known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return UsageError(f"unknown {kind} {name!r}: {hint}choose from {', '.join(known)}")
+    return UsageError(f"unknown {kind} {brief(name)}: {hint}choose from {', '.join(known)}")
+
+
+def brief(value: Any) -> str:
+    """A value from any hand, fit to be shown: on one line, printable, and not long."""
+    text = repr(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

@@ -15,8 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from toytask_cli.dataset import padded_length
+from toytask_cli.errors import UsageError
 from toytask_cli.recipe import Recipe
 from toytask_cli.rng import generator
+
+# Beyond this a recipe is a slip of the pen: 400 MB of weights, and four times that to train.
+MAX_WEIGHTS = 10**8
 
 
 class Output(NamedTuple):
@@ -191,12 +195,33 @@ class Transformer(nn.Module):
             nn.init.normal_(positions.weight, std=recipe.position_scale, generator=draw)
 
 
+def n_weights(recipe: Recipe, vocabulary: int) -> int:
+    """How many numbers a model's weights are, without making any."""
+    d_model, d_ff, d_sae = recipe.d_model, recipe.d_ff, recipe.d_sae
+    embeddings = (vocabulary + 2 * padded_length(recipe.digits)) * d_model
+    attention = 4 * (d_model + 1) * d_model
+    feed_forward = 2 * d_model * d_ff + d_ff + d_model
+    norms = 7 * 2 * d_model  # three in the encoder, four in the decoder
+    sae = 2 * d_model * d_sae + d_sae + d_model
+    readout = (d_model + 1) * vocabulary
+    return embeddings + 3 * attention + 2 * feed_forward + norms + sae + readout
+
+
 def empty_model(recipe: Recipe, vocabulary: int) -> Transformer:
     """A model on the CPU whose weights are yet to be filled.
 
     What PyTorch draws for them meanwhile leaves the global generator as it was. (Building on the
     `meta` device would draw nothing, but imports its compiler, a second's work.)
+
+    Raises:
+        UsageError: more weights than `MAX_WEIGHTS`.
     """
+    n = n_weights(recipe, vocabulary)
+    if n > MAX_WEIGHTS:
+        raise UsageError(
+            f"a model of {n:,} weights is too large ({MAX_WEIGHTS:,} at most): "
+            "lower d_model, d_ff or d_sae"
+        )
     with torch.random.fork_rng(devices=[]):
         return Transformer(recipe, vocabulary)
 

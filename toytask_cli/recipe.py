@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from toytask_cli.errors import ToytaskError, UsageError, unknown
+from toytask_cli.errors import ToytaskError, UsageError, brief, unknown
 from toytask_cli.tasks import find_tasks
 
 SPLITS = ("pair", "example")
 MAX_DIGITS = 3
+LARGEST_INT = 2**63 - 1
 
 
 def _option(default: Any, help: str) -> Any:
@@ -192,13 +193,15 @@ def checked_values(kind: type[DataSpec], values: Mapping[str, Any], source: str)
 
 
 def _as_type(kind: Any, value: Any, where: str) -> Any:
+    if type(value) is int and abs(value) > LARGEST_INT:
+        raise ToytaskError(f"{where} is {brief(value)}, which is too large")
     if kind is float and type(value) is int:
         return float(value)
     if kind == tuple[str, ...] and type(value) is list and all(type(v) is str for v in value):
         return tuple(value)
     if type(value) is not kind:
         name = "list of names" if kind == tuple[str, ...] else kind.__name__
-        raise ToytaskError(f"{where} is {value!r}, which is no {name}")
+        raise ToytaskError(f"{where} is {brief(value)}, which is no {name}")
     return value
 
 

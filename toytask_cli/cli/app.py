@@ -1,6 +1,7 @@
 """The command `toytask`: its subcommands, and how errors are shown."""
 
 import sys
+from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -49,8 +50,9 @@ def toytask(
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 or 143 interrupted."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.reconfigure(errors="backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # it may be closed, or be no file
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(app(standalone_mode=False))
     except (ToytaskError, typer.TyperException) as error:

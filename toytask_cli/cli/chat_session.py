@@ -169,6 +169,7 @@ class Chat:
         if "measured" in vars(self):
             return self.measured.importance
         found = self.run.read_tensors("importance").get("importance")
-        if found is None or found.shape != (len(self.task_names), self.d_sae):
+        shape = (len(self.task_names), self.d_sae)
+        if found is None or (found.shape, found.dtype) != (shape, torch.float32):
             raise ToytaskError(f"measure it anew with `toytask importance {self.run.path}`")
         return found

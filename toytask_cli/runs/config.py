@@ -1,7 +1,7 @@
 """What a run was made from: enough to rebuild everything."""
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -9,8 +9,20 @@ import numpy
 import torch
 
 from toytask_cli import __version__
-from toytask_cli.errors import ToytaskError, UsageError, unknown
+from toytask_cli.device import DEVICES, PRECISIONS
+from toytask_cli.errors import ToytaskError, UsageError, brief, unknown
 from toytask_cli.recipe import Recipe
+from toytask_cli.runs.files import json_sha256
+
+# Names from a file are shown and looked up, so they are held to what this program writes there.
+_VALID: dict[str, Callable[[Any], bool]] = {
+    "device": lambda name: name.partition(":")[0] in DEVICES[1:] and name.isprintable(),
+    "precision": lambda name: name in PRECISIONS[1:],
+    "threads": lambda n: n > 0,
+    "versions": lambda found: all(
+        type(text) is str and text.isprintable() for pair in found.items() for text in pair
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -49,8 +61,11 @@ class Config:
         for key, kind in kinds.items():
             if key not in values:
                 raise ToytaskError(f"{source}: missing key {key!r}")
-            if not isinstance(values[key], kind):
+            if type(values[key]) is not kind:
                 raise ToytaskError(f"{source}: {key} is no {kind.__name__}")
+        for key, valid in _VALID.items():
+            if not valid(values[key]):
+                raise ToytaskError(f"{source}: {key} is {brief(values[key])}, which cannot be")
         try:
             recipe = Recipe.from_json(values["recipe"], source)
         except UsageError as error:
@@ -60,3 +75,14 @@ class Config:
     def to_json(self) -> dict[str, Any]:
         """The object that `from_json` reads."""
         return {**asdict(self), "recipe": self.recipe.to_json()}
+
+    def sha256(self, with_epochs: bool) -> str:
+        """What binds weights to the recipe and the precision that they were trained in.
+
+        Args:
+            with_epochs: whether another limit of epochs makes it another one.
+        """
+        recipe = self.recipe.to_json()
+        if not with_epochs:
+            del recipe["epochs"]
+        return json_sha256([recipe, self.precision])

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from toytask_cli.dataset import PARTS, Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
@@ -41,8 +42,7 @@ def write_data(grid: Grid, directory: Path) -> dict[str, Any]:
         ToytaskError: the directory is not empty, or the disk does not take it.
     """
     claim(directory)
-    tensors = {"prompts": grid.prompts, "answers": grid.answers, "parts": grid.parts}
-    files.write_tensors(directory / TOKENS, tensors)
+    files.write_tensors(directory / TOKENS, _tensors(grid))
     written = manifest(grid) | {"sha256": files.file_sha256(directory / TOKENS)}
     files.write_json(directory / MANIFEST, written)
     return written
@@ -54,19 +54,31 @@ def read_spec(directory: Path) -> DataSpec:
     Raises:
         ToytaskError: a file is missing, cut, foreign or changed.
     """
+    path, tokens = directory / MANIFEST, directory / TOKENS
     mend = f"write the data again with `toytask data --out {directory}`"
-    values = files.read_json(directory / MANIFEST, mend)
+    values = files.read_json(path, mend)
     if not isinstance(values.get("spec"), dict):
-        raise ToytaskError(f"{directory / MANIFEST}: missing key 'spec': {mend}")
+        raise ToytaskError(f"{path}: missing key 'spec': {mend}")
     try:
-        spec = DataSpec.from_json(values["spec"], str(directory / MANIFEST))
+        spec = DataSpec.from_json(values["spec"], str(path))
     except UsageError as error:
-        raise ToytaskError(f"{directory / MANIFEST}: {error}") from error
-    tensors = files.read_tensors(directory / TOKENS, mend)
-    if values.get("sha256") != files.file_sha256(directory / TOKENS):
-        raise ToytaskError(f"{directory / TOKENS} is not the file of its manifest: {mend}")
+        raise ToytaskError(f"{path}: {error}") from error
+    found = files.read_tensors(tokens, mend)
+    if values.pop("sha256", None) != files.file_sha256(tokens):
+        raise ToytaskError(f"{tokens} is not the file of its manifest: {mend}")
+    # A large grid is built only for a large file.
+    if "parts" not in found or found["parts"].shape != (len(spec.tasks), 100**spec.digits):
+        raise ToytaskError(f"{tokens} does not hold its manifest's parts: {mend}")
     grid = build_grid(spec)
-    for name in ("prompts", "answers", "parts"):
-        if name not in tensors or not torch.equal(tensors[name], getattr(grid, name)):
-            raise ToytaskError(f"{directory / TOKENS} does not hold its manifest's {name}: {mend}")
+    expected = _tensors(grid)
+    files.check_layout(tokens, found, expected, path, mend)
+    for name, tensor in expected.items():
+        if not torch.equal(found[name], tensor):
+            raise ToytaskError(f"{tokens} does not hold its manifest's {name}: {mend}")
+    if values != manifest(grid):
+        raise ToytaskError(f"{path} does not say what the data are: {mend}")
     return spec
+
+
+def _tensors(grid: Grid) -> dict[str, Tensor]:
+    return {"prompts": grid.prompts, "answers": grid.answers, "parts": grid.parts}

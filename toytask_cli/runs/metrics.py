@@ -1,8 +1,8 @@
 """`metrics.jsonl`: one line for each epoch, held by the one process that trains the run."""
 
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ try:
     import fcntl
 except ImportError:  # as on Windows, where a second process is not noticed
     fcntl = None  # type: ignore[assignment]
+
+LONGEST_LINE = 2**16  # bytes that are taken for one epoch
 
 
 class MetricsLog:
@@ -27,6 +29,7 @@ class MetricsLog:
 
     def __init__(self, path: Path):
         self.path = path
+        self.seen = sha256()
         with files.writing(path):
             self.file = path.open("ab", buffering=0)
         if fcntl:
@@ -44,11 +47,17 @@ class MetricsLog:
     def __exit__(self, *_: object) -> None:
         self.file.close()
 
+    @property
+    def sha256(self) -> str:
+        """The `digest` of all epochs that are kept."""
+        return self.seen.hexdigest()
+
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds one epoch."""
         line = files.to_json(record, indent=None).encode() + b"\n"
         with files.writing(self.path):
             files.write_all(self.file, line)
+        self.seen.update(_without_time(record))
 
     def keep(self, epochs: int) -> None:
         """Cuts off what was written after so many epochs, be it a line or part of one.
@@ -56,7 +65,8 @@ class MetricsLog:
         Raises:
             ToytaskError: the file does not hold these epochs.
         """
-        read_metrics(self.path, epochs)
+        for record in read_metrics(self.path, epochs):
+            self.seen.update(_without_time(record))
         lines = self.path.read_bytes().splitlines(keepends=True)[:epochs]
         with files.writing(self.path):
             self.file.truncate(sum(map(len, lines)))
@@ -71,17 +81,30 @@ def read_metrics(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
     """The first epochs in order, or all; what follows them may not be whole.
 
     Raises:
-        ToytaskError: the file is missing, or does not hold these epochs.
+        ToytaskError: the file is missing, does not hold these epochs, or is foreign.
     """
     mend = "train again with `toytask train`"
-    try:
-        records = [json.loads(line) for line in path.read_bytes().splitlines()[:epochs]]
-        numbers = [record["epoch"] for record in records]
-    except OSError as error:
-        raise ToytaskError(f"cannot read {path} ({error.strerror}): {mend}") from error
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ToytaskError(f"{path} is cut or was not written by toytask: {mend}") from error
-    expected = len(numbers) if epochs is None else epochs
-    if numbers != list(range(1, expected + 1)):
+    records = []
+    lines = files.read_bytes(path, mend, files.LARGEST_TENSORS).splitlines()[:epochs]
+    for epoch, line in enumerate(lines, start=1):
+        name = f"{path}, line {epoch},"
+        record = files.parse_object(line[:LONGEST_LINE], name, mend)
+        seconds = record.get("seconds")
+        if record.get("epoch") != epoch or type(seconds) is not float or seconds < 0:
+            raise ToytaskError(f"{name} is not of epoch {epoch}: {mend}")
+        records.append(record)
+    if len(records) < (epochs or 0):
         raise ToytaskError(f"{path} lacks epochs that were finished: {mend}")
     return records
+
+
+def digest(records: Iterable[Mapping[str, Any]]) -> str:
+    """The sha256 of epochs in hex, but for how long they took."""
+    seen = sha256()
+    for record in records:
+        seen.update(_without_time(record))
+    return seen.hexdigest()
+
+
+def _without_time(record: Mapping[str, Any]) -> bytes:
+    return files.to_json({**record, "seconds": None}, indent=None).encode() + b"\n"

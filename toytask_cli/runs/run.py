@@ -18,13 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from toytask_cli.analysis.prediction import outputs
 from toytask_cli.dataset import Grid, build_grid
-from toytask_cli.errors import ToytaskError, unknown
-from toytask_cli.model import Transformer, empty_model
+from toytask_cli.errors import ToytaskError, UsageError, unknown
+from toytask_cli.hooks import check_error, checked_neurons
+from toytask_cli.model import Transformer
 from toytask_cli.runs import files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.metrics import read_metrics
 from toytask_cli.runs.places import RUNS, claim, claim_number, hint, newest
+from toytask_cli.runs.weights import Weights
+
+NAME = re.compile(r"\w[\w.+-]*")  # of an ablation
+LOOKS = 32  # pairs on which weights are tried out
 
 
 class Run:
@@ -91,7 +97,7 @@ class Run:
 
     def write_figure(self, name: str, png: bytes) -> None:
         """Writes `figures/<name>.png`."""
-        files.write_bytes(self._writable("figures") / f"{name}.png", png)
+        files.write_bytes(self._folder("figures") / f"{name}.png", png)
 
     def write_config(self, config: Config) -> None:
         """Makes this the run's configuration."""
@@ -99,29 +105,38 @@ class Run:
         files.write_json(self.config_file, config.to_json())
 
     def grid(self) -> Grid:
-        """The run's examples and split, built anew."""
+        """The run's examples and split, built anew.
+
+        Raises:
+            ToytaskError: the weights that are there are of another configuration. It is told
+                before a large grid is built.
+        """
+        if self.model_file.exists():
+            self.weights.check()
         return build_grid(self.config.recipe)
+
+    @property
+    def weights(self) -> Weights:
+        """The file of the best weights."""
+        mend = f"go on with `toytask train --resume {self.path}`, or train anew"
+        return Weights(self.model_file, self.config, self.config_file, mend)
 
     def model(self, grid: Grid, device: torch.device) -> Transformer:
         """The trained model, in float32.
 
         Raises:
-            ToytaskError: training has not finished, or the file is cut or foreign.
+            ToytaskError: training has not finished, or the file is cut, foreign, not the one that
+                training reported on, or gives numbers that are not finite.
         """
-        model = empty_model(self.config.recipe, len(grid.tokenizer))
-        mend = f"go on with `toytask train --resume {self.path}`, or train anew"
+        mend = self.weights.mend
         if not self.model_file.exists():
             raise ToytaskError(f"{self.path} has no model.safetensors yet: {mend}")
-        tensors = files.read_tensors(self.model_file, mend)
-        expected = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        found = {name: tensor.shape for name, tensor in tensors.items()}
-        if expected != found:
-            odd = min(n for n in expected | found if expected.get(n) != found.get(n))
-            raise ToytaskError(
-                f"{self.model_file} does not fit {self.config_file} (tensor {odd}): {mend}"
-            )
-        model.load_state_dict(tensors)
-        return model.to(device).eval()
+        model = self.weights.read(len(grid.tokenizer))
+        report = self.path / "reports" / "train.json"
+        if report.exists():
+            self._read_bound(report, mend)
+        self._refuse_overflow(model, grid)
+        return model.to(device)
 
     def weights_sha256(self) -> str:
         """What binds reports and ablations to the weights they were made from."""
@@ -129,7 +144,7 @@ class Run:
 
     def write_report(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         """Writes `reports/<name>.json`, bound to run and weights; gives what was written."""
-        return self._write_bound(self.path / "reports" / f"{name}.json", report)
+        return self._write_bound("reports", name, report)
 
     def read_report(self, name: str) -> dict[str, Any]:
         """Reads a report, refusing one that was made from other weights.
@@ -146,7 +161,7 @@ class Run:
         Raises:
             ToytaskError: a name that is no plain file name.
         """
-        return self._write_bound(self._ablation_file(name), report)
+        return self._write_bound("ablations", self._ablation_file(name).stem, report)
 
     def read_ablation(self, name: str) -> dict[str, Any]:
         """Reads an ablation, with at least `neurons` and `error`, of these very weights.
@@ -165,33 +180,66 @@ class Run:
             raise ToytaskError(f"{path}: neurons is no list of numbers: {mend}")
         if not isinstance(error, str):
             raise ToytaskError(f"{path}: error is missing: {mend}")
+        try:
+            check_error(error)
+            checked_neurons(neurons, self.config.recipe.d_sae)
+        except UsageError as cause:
+            raise ToytaskError(f"{path}: {cause}: {mend}") from cause
         return report
 
     def ablation_names(self) -> list[str]:
-        """Names of the ablations that are there, in order."""
-        return sorted(path.stem for path in (self.path / "ablations").glob("*.json"))
+        """Names of the ablations that are there, in order; other files are passed over."""
+        found = (path.stem for path in (self.path / "ablations").glob("*.json"))
+        return sorted(name for name in found if NAME.fullmatch(name))
 
     def _ablation_file(self, name: str) -> Path:
-        if not re.fullmatch(r"\w[\w.+-]*", name):
+        if not NAME.fullmatch(name):
             raise ToytaskError(f"{name!r} is no name: use letters, digits, and . _ + -")
         return self.path / "ablations" / f"{name}.json"
 
-    def _write_bound(self, path: Path, report: Mapping[str, Any]) -> dict[str, Any]:
-        bound = {"run": str(self.path), "weights_sha256": self.weights_sha256(), **report}
-        files.write_json(self._writable(path.parent.name) / path.name, bound)
-        return {"schema_version": files.SCHEMA_VERSION, **bound}
+    def _folder(self, name: str) -> Path:
+        """A folder of the run that can be written to: nothing is ever written outside.
 
-    def _writable(self, name: str) -> Path:
-        """A folder of the run, made anew if it is missing."""
+        Raises:
+            ToytaskError: it leads elsewhere, or cannot be made.
+        """
         folder = self.path / name
+        if folder.is_symlink():
+            raise ToytaskError(f"{folder} is a link, through which nothing is written: remove it")
         with files.writing(folder):
             folder.mkdir(exist_ok=True)
         return folder
 
+    def _write_bound(self, folder: str, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
+        bound = {"run": str(self.path), "weights_sha256": self.weights_sha256(), **report}
+        try:
+            bound["sha256"] = files.json_sha256(bound)
+        except ValueError as error:
+            raise self._overflow() from error
+        files.write_json(self._folder(folder) / f"{name}.json", bound)
+        return {"schema_version": files.SCHEMA_VERSION, **bound}
+
     def _read_bound(self, path: Path, mend: str) -> dict[str, Any]:
         report = files.read_json(path, mend)
+        written = report.pop("sha256", None)
+        if written is not None and written != files.json_sha256(report):
+            raise ToytaskError(f"{path} was changed since it was written: {mend}")
         self._check_weights(path, report, mend)
         return report
+
+    def _refuse_overflow(self, model: Transformer, grid: Grid) -> None:
+        """A look at some examples, before anything is measured or said."""
+        pairs = torch.linspace(0, grid.n_pairs - 1, LOOKS).long()
+        for examples in grid.matched(pairs):
+            for _, out in outputs(model, examples):
+                if not all(tensor.isfinite().all() for tensor in out):
+                    raise self._overflow()
+
+    def _overflow(self) -> ToytaskError:
+        """What to raise where these weights, finite as they are, give numbers that are not."""
+        return ToytaskError(
+            f"{self.model_file} gives numbers that are not finite: {self.weights.mend}"
+        )
 
     def _check_weights(self, path: Path, bound: Mapping[str, Any], mend: str) -> None:
         if bound.get("weights_sha256") != self.weights_sha256():
@@ -199,8 +247,10 @@ class Run:
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Writes `reports/<name>.safetensors`, bound to the weights."""
+        if not all(tensor.isfinite().all() for tensor in tensors.values()):
+            raise self._overflow()
         metadata = {"weights_sha256": self.weights_sha256()}
-        files.write_tensors(self.path / "reports" / f"{name}.safetensors", tensors, metadata)
+        files.write_tensors(self._folder("reports") / f"{name}.safetensors", tensors, metadata)
 
     def read_tensors(self, name: str) -> dict[str, Tensor]:
         """Reads `reports/<name>.safetensors`, refusing what was made from other weights.

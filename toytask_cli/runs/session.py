@@ -1,6 +1,5 @@
 """A training run on disk: metrics, checkpoints, weights and the report, kept as it goes."""
 
-import json
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, replace
@@ -16,10 +15,11 @@ from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import empty_model, new_model
 from toytask_cli.recipe import Recipe
 from toytask_cli.runs import files
+from toytask_cli.runs.checkpoint import check_state, read_checkpoint, write_checkpoint
 from toytask_cli.runs.config import Config
-from toytask_cli.runs.metrics import MetricsLog
+from toytask_cli.runs.metrics import MetricsLog, digest
 from toytask_cli.runs.run import Run
-from toytask_cli.training.schedule import LEARN, SEPARATE, Phase
+from toytask_cli.training.schedule import LEARN, SEPARATE
 from toytask_cli.training.trainer import DivergedError, EpochRecord, Progress, Trainer
 
 CHECKPOINT_SHARE = 0.02  # of the time may go into checkpoints, so often are they written
@@ -67,7 +67,7 @@ class Session:
         trainer = Trainer(recipe, grid, model, precision)
         config = Config.here(recipe, device, precision)
         session = cls(Run.create(config, out), grid, trainer)
-        session.save_checkpoint()
+        session.save_checkpoint(digest([]))
         session.run.write_config(config)  # last: whatever has a configuration can be resumed
         return session
 
@@ -81,23 +81,18 @@ class Session:
             ToytaskError: the checkpoint is missing, cut or foreign.
             UsageError: a new limit that this run cannot have any more.
         """
-        mend = "train anew with `toytask train`"
-        metadata = files.read_metadata(run.checkpoint_file, mend)
-        state = files.read_tensors(run.checkpoint_file, mend)
-        progress = _read_progress(metadata.get("progress", ""), run)
+        progress, state = read_checkpoint(run)
         recipe = run.config.recipe
         if epochs is not None and epochs != recipe.epochs:
             recipe = replace(recipe, epochs=epochs)
             _check_limit(recipe, progress, run)
             run.config = replace(run.config, recipe=recipe)
-        grid = run.grid()
+        grid = build_grid(recipe)
         model = empty_model(recipe, len(grid.tokenizer)).to(device)
         precision = getattr(torch, run.config.precision)
         trainer = Trainer(recipe, grid, model, precision)
-        try:
-            trainer.load_state(progress, state)
-        except (KeyError, RuntimeError) as error:
-            raise ToytaskError(f"{run.checkpoint_file} does not fit {run.config_file}") from error
+        check_state(run, progress, state, trainer)
+        trainer.load_state(progress, state)
         return cls(run, grid, trainer)
 
     @property
@@ -151,34 +146,33 @@ class Session:
                 now = time.monotonic()
                 if cost < CHECKPOINT_SHARE * (now - saved):
                     log.sync()
-                    self.save_checkpoint()
+                    self.save_checkpoint(log.sha256)
                     saved = time.monotonic()
                     cost = saved - now
         except DivergedError:
-            self._keep("diverged")
+            self._keep("diverged", log)
             raise
-        return self._keep(FINISHED if self.trainer.is_over else "interrupted")
+        return self._keep(FINISHED if self.trainer.is_over else "interrupted", log)
 
-    def _keep(self, status: str) -> dict[str, Any]:
+    def _keep(self, status: str, log: MetricsLog) -> dict[str, Any]:
         """Writes checkpoint, best weights and report as they are now; gives the report."""
-        self.save_checkpoint()
+        log.sync()
+        self.save_checkpoint(log.sha256)
         if not self.trainer.best:
             return {"status": status, "epochs": 0}
-        files.write_tensors(self.run.model_file, self.trainer.best)
+        self.run.weights.write(self.trainer.best)
         return self.run.write_report("train", self._report(status))
 
-    def save_checkpoint(self) -> None:
+    def save_checkpoint(self, metrics_sha256: str) -> None:
         """Writes the state at the last finished epoch."""
-        progress, state = self.trainer.finished
-        metadata = {"progress": json.dumps(asdict(progress))}
-        files.write_tensors(self.run.checkpoint_file, state, metadata)
+        write_checkpoint(self.run, *self.trainer.finished, metrics_sha256)
 
     def _report(self, status: str) -> dict[str, Any]:
         progress = self.trainer.progress
         metrics = self.run.read_metrics(progress.epoch)
         separate_from = None if progress.phase.name == LEARN else progress.phase.start
         best = next(record for record in metrics if record["epoch"] == progress.best_epoch)
-        model = self.run.model(self.grid, self.trainer.device)
+        model = self.run.weights.read(len(self.grid.tokenizer)).to(self.trainer.device)
         examples = self.grid.part(self.grid.report_part)
         scores = task_scores(self.grid, examples, score(model, examples))
         return {
@@ -206,13 +200,3 @@ def _check_limit(recipe: Recipe, progress: Progress, run: Run) -> None:
             f"epochs is {recipe.epochs}: must be {least} or more, for {run.path} has done "
             f"{progress.epoch} and separates for {recipe.separate_epochs}"
         )
-
-
-def _read_progress(text: str, run: Run) -> Progress:
-    try:
-        values = json.loads(text)
-        return Progress(**{**values, "phase": Phase(**values["phase"])})
-    except (ValueError, TypeError, KeyError) as error:
-        raise ToytaskError(
-            f"{run.checkpoint_file} was not written by toytask: train anew with `toytask train`"
-        ) from error

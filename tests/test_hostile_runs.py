@@ -1,0 +1,316 @@
+"""Whatever happens to its files, a command gives right numbers, or one line that names the file.
+
+`pytest tests/test_hostile_runs.py --rounds 2000 -s` does it 2,000 times and prints a table;
+`-k "[17-"` repeats round 17. A round copies a trained run, mutates it, and runs commands on it.
+"""
+
+import io
+import json
+import re
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+from random import Random
+from types import FrameType
+
+import pytest
+import torch
+from conftest import COMPETENT, Command, Result
+from memorised_run import environment
+from mutations import DATA, GIGABYTE, MUTATIONS, RUN, Victim
+from rich.console import Console
+
+from toytask_cli.cli.app import main
+from toytask_cli.cli.chat_commands import obey
+from toytask_cli.cli.chat_session import Chat
+from toytask_cli.dataset import build_grid
+from toytask_cli.errors import ToytaskError
+from toytask_cli.recipe import resolve
+from toytask_cli.runs.datafile import write_data
+from toytask_cli.runs.run import Run
+from toytask_cli.runs.session import Session
+
+ROUNDS = 145
+IN_PROCESS = 53  # rounds of which one is repeated in a process of its own
+SECONDS = 60  # after which a command hangs; the slowest takes one
+CPU = torch.device("cpu")
+ABLATIONS = ("off-concat", "off-sum")
+PIPED = b"4+7\n4C7\n3C9\n"
+
+COMMANDS: dict[str, tuple[str, ...]] = {
+    "eval": ("eval", RUN, "--json", "--no-figures"),
+    "eval with figures": ("eval", RUN, "--json", "--limit", "5"),
+    "eval --ablation": ("eval", RUN, "--json", "--no-figures", "--ablation", ABLATIONS[0]),
+    "sparsity": ("sparsity", RUN, "--json", "--no-figures"),
+    "importance": ("importance", RUN, "--json", "--no-figures"),
+    "ablate": ("ablate", RUN, "--json", "--no-figures", "--remove", "sum", "--tolerance", "0.3"),
+    "chat": ("chat", RUN, "--json", "--ablation", ABLATIONS[0], "--ablation", ABLATIONS[1]),
+    "chat :neuron": (":neuron", "3"),
+    "train --resume": ("train", "--resume", RUN, "--json", "--no-figures"),
+    "train --data": (
+        "train", "--data", DATA, "--out", "new", "--json", "--no-figures", "--epochs", "2",
+        "--separate-epochs", "0", "--d-model", "32", "--d-ff", "32", "--d-sae", "48",
+    ),
+}  # fmt: skip
+
+# Weights that were sealed anew are other weights, and have numbers of their own if any.
+OTHER_WEIGHTS = "weights that overflow, sealed"
+
+# What a command reads, so that a mutation of it is looked for there.
+READERS = {
+    "config.json": [name for name in COMMANDS if name != "train --data"],
+    "model.safetensors": ["eval", "sparsity", "importance", "ablate", "chat"],
+    "train.json": ["eval", "sparsity", "importance", "ablate", "chat"],
+    "checkpoint.safetensors": ["train --resume"],
+    "metrics.jsonl": ["train --resume"],
+    "importance.safetensors": ["chat :neuron"],
+    "manifest.json": ["train --data"],
+    "tokens.safetensors": ["train --data"],
+    "off-concat.json": ["eval --ablation", "chat"],
+    "off-sum.json": ["chat"],
+    "ablations": ["ablate", "chat"],
+    "figures": ["eval with figures"],
+    "reports": ["eval", "sparsity", "importance"],
+}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        rounds = metafunc.config.getoption("--rounds") or ROUNDS
+        kinds = [*MUTATIONS, "two at once"]
+        step = IN_PROCESS if "process" in metafunc.function.__name__ else 1
+        seeds = range(0, rounds, step)
+        metafunc.parametrize(("seed", "kind"), [(i, kinds[i % len(kinds)]) for i in seeds])
+
+
+# The tree, and what the commands say when nothing has happened to it
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`runs/01`, interrupted three epochs before its end, with all reports; and `data`."""
+    place = tmp_path_factory.mktemp("sound")
+    recipe = resolve("default", COMPETENT | {"d_model": 32, "separate_epochs": 40})
+    silence = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
+    with pytest.MonkeyPatch.context() as patch, silence[0], silence[1]:
+        patch.chdir(place)
+        session = Session.start(recipe, CPU, torch.float32, Path(RUN))
+        last = recipe.epochs - 3
+        session.follow(stop=lambda: session.trainer.progress.epoch == last)
+        assert session.trainer.progress.epoch == last
+        write_data(build_grid(recipe.data_spec()), Path(DATA))
+        for command in (
+            ["importance", RUN, "--no-figures"],
+            ["ablate", RUN, "--no-figures", "--remove", "concat", "--name", ABLATIONS[0]],
+            ["ablate", RUN, "--no-figures", "--remove", "sum", "--name", ABLATIONS[1]],
+            ["sparsity", RUN],
+            ["eval", RUN],
+        ):
+            patch.setattr(sys, "argv", ["toytask", *command])
+            with pytest.raises(SystemExit) as left:
+                main()
+            assert not left.value.code
+    return place
+
+
+@pytest.fixture
+def say(toytask: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Result]:
+    """Runs a row of `COMMANDS` in the current directory, in some seconds or not at all."""
+
+    def late(number: int, frame: FrameType | None) -> None:
+        raise TimeoutError(f"still running after {SECONDS} s")
+
+    def run(name: str) -> Result:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(PIPED)))
+        before = signal.signal(signal.SIGALRM, late)
+        signal.alarm(SECONDS)
+        try:
+            return _look() if name == "chat :neuron" else toytask(*COMMANDS[name])
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, before)
+
+    return run
+
+
+def _look() -> Result:
+    """`:neuron 3` in a chat; that importance is not known is its error."""
+    shown = Console(file=io.StringIO(), width=1000)
+    try:
+        shown.print(obey(Chat.open(Run.open(Path(RUN)), CPU, seed=0), ":neuron 3"))
+    except ToytaskError as error:
+        return Result(error.exit_code, "", f"error: {error}\n")
+    text = shown.file.getvalue()  # type: ignore[attr-defined]
+    if found := re.search(r"importance is not known: (.*)", text, re.DOTALL):
+        return Result(1, "", f"error: {found[1].strip()}\n")
+    return Result(0, json.dumps(text), "")
+
+
+@pytest.fixture(scope="module")
+def expected() -> dict[str, object]:
+    """Command → its numbers on the sound tree; filled as they are asked for."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def outcomes(request: pytest.FixtureRequest) -> Iterator[Counter[tuple[str, int]]]:
+    """(kind, exit code) → how often; printed at the end."""
+    found: Counter[tuple[str, int]] = Counter()
+    yield found
+    if request.config.getoption("--rounds"):
+        print(f"\n\n{'mutation':32} {'commands':>8} {'exit 0':>8} {'exit 1':>8}")
+        for kind in dict.fromkeys(kind for kind, _ in found):
+            right, line = found[kind, 0], found[kind, 1]
+            print(f"{kind:32} {right + line:8,} {right:8,} {line:8,}")
+
+
+def numbers(result: Result) -> object:
+    """What a command measured; how long it took, and which weights it names, left out."""
+
+    def without(value: object) -> object:
+        if isinstance(value, dict):
+            left_out = ("seconds", "weights_sha256", "sha256", "run")
+            return {k: without(v) for k, v in value.items() if k not in left_out}
+        return [without(v) for v in value] if isinstance(value, list) else value
+
+    return [without(json.loads(part)) for part in _objects(result.out)]
+
+
+def _objects(text: str) -> list[str]:
+    """A report, or a line for each prompt."""
+    lines = text.splitlines()
+    return lines if all(line.startswith("{") and line.endswith("}") for line in lines) else [text]
+
+
+def _tree(place: Path) -> dict[str, object]:
+    """Every path under this one, with what is there."""
+    return {str(p): _content(p) for p in sorted(place.rglob("*"))}
+
+
+def _content(path: Path) -> object:
+    if path.is_symlink():
+        return path.readlink()
+    if not path.is_file():
+        return path.is_dir()
+    size = path.stat().st_size
+    return path.read_bytes() if size < GIGABYTE else size
+
+
+def _memory() -> int:
+    """The most bytes that this process ever had in memory."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+@pytest.fixture
+def measured(
+    sound: Path, expected: dict[str, object], say: Callable[[str], Result],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[str], object]:  # fmt: skip
+    """The numbers of a command on the sound tree."""
+
+    def look_up(name: str) -> object:
+        if name not in expected:
+            shutil.copytree(sound, tmp_path / "sound")
+            with monkeypatch.context() as patch:
+                patch.chdir(tmp_path / "sound")
+                result = say(name)
+            assert result.code == 0, result.err
+            expected[name] = numbers(result)
+            shutil.rmtree(tmp_path / "sound")
+        return expected[name]
+
+    return look_up
+
+
+# The rounds
+
+
+def test_a_mutated_run_gives_right_numbers_or_one_line(
+    seed: int, kind: str, sound: Path, measured: Callable[[str], object],
+    say: Callable[[str], Result], outcomes: Counter[tuple[str, int]],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    random = Random(seed)
+    place, touched = mutated(sound, tmp_path, kind, random)
+    monkeypatch.chdir(place)
+    around = _tree(tmp_path)
+    for name in commands(touched, random):
+        sound_numbers, before, memory = measured(name), _tree(place), _memory()
+        where = f"seed {seed}, {kind} ({', '.join(map(repr, touched))}), {name}"
+        result = say(name)
+        judge(result, sound_numbers, touched, where, kind)
+        outcomes[kind, result.code] += 1
+        assert _memory() - memory < GIGABYTE, where
+        shutil.rmtree(place / "new", ignore_errors=True)
+        left = _tree(place)
+        assert result.code == 0 or left == before or "/figures" in result.err, where
+        own = [str(place / RUN)]
+        assert _without(_tree(tmp_path), own) == _without(around, own), where
+
+
+def test_a_process_says_what_is_said_in_this_one(
+    seed: int, kind: str, sound: Path, measured: Callable[[str], object],
+    say: Callable[[str], Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    place, touched = mutated(sound, tmp_path, kind, Random(seed))
+    sound_numbers = measured("eval")
+    monkeypatch.chdir(place)
+    done = subprocess.run(
+        [sys.executable, "-m", "toytask_cli", *COMMANDS["eval"]],
+        env=environment(), capture_output=True, text=True, check=False, timeout=SECONDS,
+    )  # fmt: skip
+    result = Result(done.returncode, done.stdout, done.stderr)
+    judge(result, sound_numbers, touched, f"seed {seed}, {kind}", kind)
+    assert say("eval") == result
+
+
+def mutated(sound: Path, parent: Path, kind: str, random: Random) -> tuple[Path, list[Path]]:
+    """A mutated copy of the sound tree, and the paths that were touched, as commands see them."""
+    place, outside = parent / "place", parent / "outside"
+    shutil.copytree(sound, place)
+    outside.mkdir()
+    (outside / "file").write_text("{}")
+    victim = Victim(place, outside, random)
+    if kind in MUTATIONS:
+        touched = MUTATIONS[kind](victim)
+    else:
+        first, second = victim.random.sample([*MUTATIONS.values()], 2)
+        touched = first(victim)
+        with suppress(Exception):  # the first may have left nothing to mutate
+            touched += second(victim)
+    return place, [path.relative_to(place) for path in touched]
+
+
+def commands(touched: list[Path], random: Random) -> list[str]:
+    """One that reads what was touched, and one of all."""
+    readers = [name for path in touched for name in READERS.get(path.name, ["eval"])]
+    first = random.choice(readers)
+    return [first, random.choice([name for name in COMMANDS if name != first])]
+
+
+def judge(
+    result: Result, sound_numbers: object, touched: list[Path], where: str, kind: str
+) -> None:
+    """Right numbers, or one line that names the file."""
+    said = f"{where}\n{result}"
+    assert "Traceback" not in result.err, said
+    assert all(c.isprintable() or c == "\n" for c in result.err), said
+    if result.code == 0:
+        found = numbers(result)
+        assert found == sound_numbers or kind == OTHER_WEIGHTS, said
+        return
+    assert (result.code, result.out) == (1, ""), said
+    assert result.err.startswith("error: "), said
+    assert result.err.count("\n") == 1, said
+    named = any(path.stem in result.err for path in touched) or RUN in result.err
+    assert named or (kind == OTHER_WEIGHTS and "train it longer" in result.err), said
+
+
+def _without(tree: dict[str, object], places: list[str]) -> dict[str, object]:
+    return {path: content for path, content in tree.items() if not path.startswith(tuple(places))}

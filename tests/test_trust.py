@@ -1,0 +1,297 @@
+"""No file is trusted: each promise of `runs` about what it reads and where it writes."""
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Command
+
+from toytask_cli.errors import ToytaskError
+from toytask_cli.model import MAX_WEIGHTS
+from toytask_cli.recipe import Recipe
+from toytask_cli.runs import files
+from toytask_cli.runs.run import Run
+from toytask_cli.runs.session import Session
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(here: Path, tiny: Recipe) -> Run:
+    """A run that was stopped in its second phase, with a report and an ablation."""
+    session = Session.start(tiny, CPU, torch.float32, Path("run"))
+    session.follow(stop=lambda: session.trainer.progress.epoch == tiny.epochs - 1)
+    assert session.trainer.progress.phase.name == "separate"
+    session.run.write_ablation("some", {"neurons": [1, 2], "error": "keep"})
+    return session.run
+
+
+def load(path: Path = Path("run")) -> object:
+    run = Run.open(path)
+    return run.model(run.grid(), CPU)
+
+
+def edit(path: Path, change: Callable[[dict], object]) -> None:
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+
+
+# Single files
+
+
+@pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+@pytest.mark.parametrize("read", [files.read_json, files.read_tensors, files.read_metadata])
+def test_what_is_no_file_is_not_read(here, read, make):
+    make(here / "x")
+    with pytest.raises(ToytaskError, match=r"cannot read .*x \(no file\): make it again"):
+        read(here / "x", "make it again")
+
+
+@pytest.mark.parametrize("read", [files.read_json, files.read_tensors])
+def test_a_file_too_large_is_not_read_either(here, read):
+    (here / "x").touch()
+    os.truncate(here / "x", 2**40)
+    with pytest.raises(ToytaskError, match=r"x is too large \(1,099,511,627,776 bytes, "):
+        read(here / "x", "make it again")
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
+def test_numbers_that_are_not_finite_are_never_read(here, number):
+    (here / "x").write_text(f'{{"schema_version": 1, "loss": {number}}}')
+    with pytest.raises(ToytaskError, match="x is cut or no JSON"):
+        files.read_json(here / "x", "")
+    files.write_tensors(here / "y", {"loss": torch.tensor([1.0, float(number)])})
+    with pytest.raises(ToytaskError, match=r"y holds a number that is not finite \(in 'loss'\)"):
+        files.read_tensors(here / "y", "")
+
+
+@pytest.mark.parametrize("depth", [17, 900, 10**5])
+def test_deep_json_is_refused_before_anything_walks_it(here, depth):
+    (here / "x").write_text('{"a":' * depth + "1" + "}" * depth)
+    with pytest.raises(ToytaskError, match="x is (nested too deep|cut or no JSON)"):
+        files.read_json(here / "x", "")
+
+
+def test_every_single_bit_of_a_tensor_file_counts(here):
+    tensors = {"a": torch.arange(4.0), "b": torch.tensor([1, 2])}
+    files.write_tensors(here / "x", tensors, {"bound": "to"})
+    sound = (here / "x").read_bytes()
+    for bit in range(8 * len(sound)):
+        flipped = bytearray(sound)
+        flipped[bit // 8] ^= 1 << bit % 8
+        (here / "x").write_bytes(flipped)
+        try:
+            found = files.read_tensors(here / "x", "")
+        except ToytaskError:
+            continue
+        # The name of the seal was hit, or a blank: nothing else was.
+        assert {n: t.tolist() for n, t in found.items()} == {"a": [0, 1, 2, 3], "b": [1, 2]}
+        assert files.read_metadata(here / "x", "")["bound"] == "to"
+
+
+def test_a_message_shows_no_more_of_a_file_than_a_line_can_hold(here):
+    files.write_tensors(here / "x", {"\x1b[31m\n" + 999 * "x": torch.tensor(torch.nan)})
+    with pytest.raises(ToytaskError) as error:
+        files.read_tensors(here / "x", "")
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 300
+
+
+# Weights
+
+
+def test_weights_other_than_those_that_training_reported_are_refused(run):
+    weights = {n: t + 1e-3 for n, t in files.read_tensors(run.model_file, "").items()}
+    run.weights.write(weights)  # as whole as weights can be
+    with pytest.raises(ToytaskError, match=r"train.json was made from other weights.*--resume run"):
+        load()
+    (run.path / "reports" / "train.json").unlink()
+    assert load()
+
+
+@pytest.mark.parametrize(("key", "value"), [("split_seed", 9), ("n_heads", 1), ("lr", 0.5)])
+def test_a_recipe_other_than_the_weights_own_is_refused_though_it_fits(run, key, value):
+    edit(run.config_file, lambda config: config["recipe"].update({key: value}))
+    with pytest.raises(ToytaskError, match=r"model.safetensors does not fit run/config.json"):
+        load()
+    with pytest.raises(ToytaskError, match=r"run/config.json was changed since .*checkpoint"):
+        Session.resume(Run.open(run.path), None, CPU)
+
+
+def test_no_memory_is_taken_for_weights_that_are_not_there(run):
+    edit(run.config_file, lambda config: config["recipe"].update(d_sae=10**9, digits=3))
+    with pytest.raises(ToytaskError, match=r"model.safetensors does not fit run/config.json"):
+        load()
+
+
+@pytest.mark.parametrize("field", ["d_model", "d_ff", "d_sae"])
+def test_a_model_that_no_memory_holds_is_one_line(toytask: Command, here, field):
+    option = f"--{field.replace('_', '-')}"
+    result = toytask("train", "--digits", "1", option, 4 * MAX_WEIGHTS, "--out", "run")
+    assert (result.code, result.out, result.err.count("\n")) == (2, "", 1)
+    assert "weights is too large (100,000,000 at most): lower d_model" in result.err
+    assert not Path("run").exists()
+
+
+def test_weights_that_overflow_are_told_before_anything_is_measured(toytask: Command, run):
+    weights = files.read_tensors(run.model_file, "")
+    run.weights.write({n: t * 1e30 for n, t in weights.items()})
+    (run.path / "reports" / "train.json").unlink()
+    for command in ("eval", "chat"):
+        result = toytask(command, "run")
+        assert (result.code, result.out) == (1, "")
+        assert "run/model.safetensors gives numbers that are not finite" in result.err
+    assert not (run.path / "reports" / "eval.json").exists()
+
+
+def test_a_number_that_is_not_finite_reaches_no_report(run):
+    with pytest.raises(ToytaskError, match="run/model.safetensors gives numbers that are not"):
+        run.write_report("eval", {"tasks": {"sum": {"ce_loss": float("inf")}}})
+    with pytest.raises(ToytaskError, match="run/model.safetensors gives numbers that are not"):
+        run.write_tensors("importance", {"importance": torch.tensor([torch.nan])})
+    assert {p.name for p in (run.path / "reports").iterdir()} == {"train.json"}
+
+
+# Reports and ablations
+
+
+def test_a_report_that_was_changed_is_refused(run):
+    edit(run.path / "ablations" / "some.json", lambda report: report["neurons"].append(3))
+    with pytest.raises(ToytaskError, match="some.json was changed since it was written"):
+        run.read_ablation("some")
+
+
+def test_an_ablation_written_by_hand_is_read(run):
+    by_hand = {"schema_version": 1, "weights_sha256": run.weights_sha256()}
+    path = run.path / "ablations" / "mine.json"
+    path.write_text(json.dumps({**by_hand, "neurons": [3, 1], "error": "drop"}))
+    assert run.read_ablation("mine")["neurons"] == [3, 1]
+
+
+@pytest.mark.parametrize(
+    ("neurons", "error", "said"),
+    [
+        ([48], "keep", "there is no neuron 48"),
+        ([-1], "keep", "there is no neuron -1"),
+        ([10**400], "keep", "there is no neuron 1000"),
+        ([True], "keep", "neurons is no list of numbers"),
+        ([1], "kept", "did you mean 'keep'"),
+    ],
+)
+def test_an_ablation_that_fits_no_such_model_names_its_file(run, neurons, error, said):
+    run.write_ablation("some", {"neurons": neurons, "error": error})
+    with pytest.raises(ToytaskError, match=rf"ablations/some.json: .*{said}") as found:
+        run.read_ablation("some")
+    assert found.value.exit_code == 1
+    assert len(str(found.value)) < 300
+
+
+def test_a_file_whose_name_is_none_of_an_ablation_is_passed_over(run):
+    (run.path / "ablations" / "\x1b[31m\n.json").write_text("{}")
+    assert run.ablation_names() == ["some"]
+
+
+# Going on
+
+
+def test_epochs_that_were_edited_are_refused(run):
+    lines = run.metrics_file.read_text().splitlines()
+    run.metrics_file.write_text("\n".join([*lines[:-1], lines[-1].replace("0.", "1.")]))
+    with pytest.raises(ToytaskError, match=r"run/metrics.jsonl was changed since .*checkpoint"):
+        Session.resume(run, None, CPU)
+
+
+def test_what_follows_the_checkpoint_in_the_metrics_is_not_even_read(run, tiny):
+    with run.metrics_file.open("a") as file:
+        file.write('{"epoch": 12, "phase": "separ')  # as when the power went
+    assert Session.resume(run, None, CPU).follow()["status"] == "finished"
+    assert len(run.read_metrics()) == tiny.epochs
+
+
+def test_the_limit_of_epochs_is_open_while_learning_and_settled_after_it(here, tiny, run):
+    learning = Session.start(tiny, CPU, torch.float32, Path("learning"))
+    learning.follow(stop=lambda: learning.trainer.progress.epoch == 1)
+    for path in (Path("run"), Path("learning")):
+        recipe = replace(Run.open(path).config.recipe, epochs=20)
+        Run.open(path).write_config(replace(Run.open(path).config, recipe=recipe))
+    assert Session.resume(Run.open(Path("learning")), None, CPU).trainer.recipe.epochs == 20
+    with pytest.raises(ToytaskError, match=r"run/config.json was changed since"):
+        Session.resume(Run.open(Path("run")), None, CPU)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.update(generator=state["generator"][:9]),
+        lambda state: state.update({"weights.layers": state["weights.layers"][:1]}),
+        lambda state: state.pop("best.readout.bias"),
+        lambda state: state.update(more=torch.zeros(1)),
+    ],
+)
+def test_a_state_that_does_not_fit_is_never_stretched_to_fit(run, change):
+    state = files.read_tensors(run.checkpoint_file, "")
+    change(state)
+    files.write_tensors(run.checkpoint_file, state, files.read_metadata(run.checkpoint_file, ""))
+    with pytest.raises(ToytaskError, match=r"checkpoint.safetensors does not fit run/config.json"):
+        Session.resume(run, None, CPU)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": "3"}, {"epoch": -1}, {"epoch": True}, {"phase": None}, {"phase": {"name": "x"}},
+        {"phase": {"name": "learn", "start": 99}}, {"best_epoch": 99}, {"best_loss": "low"},
+        {"colour": 1},
+    ],
+)  # fmt: skip
+def test_progress_that_cannot_be_is_refused(run, change):
+    state = files.read_tensors(run.checkpoint_file, "")
+    metadata = files.read_metadata(run.checkpoint_file, "")
+    metadata["progress"] = json.dumps({**json.loads(metadata["progress"]), **change})
+    files.write_tensors(run.checkpoint_file, state, metadata)
+    with pytest.raises(ToytaskError, match=r"checkpoint.safetensors: progress .*train anew"):
+        Session.resume(run, None, CPU)
+
+
+# Writing
+
+
+@pytest.mark.parametrize("folder", ["reports", "ablations", "figures"])
+def test_nothing_is_written_through_a_link(run, here, folder):
+    (run.path / folder).rename(here / "elsewhere")
+    (run.path / folder).symlink_to(here / "elsewhere")
+    before = {p: p.read_bytes() for p in (here / "elsewhere").iterdir()}
+    write = {
+        "reports": lambda: run.write_report("eval", {}),
+        "ablations": lambda: run.write_ablation("other", {}),
+        "figures": lambda: run.write_figure("losses", b""),
+    }[folder]
+    with pytest.raises(ToytaskError, match=f"run/{folder} is a link, through which nothing is"):
+        write()
+    assert {p: p.read_bytes() for p in (here / "elsewhere").iterdir()} == before
+
+
+def test_a_linked_file_is_replaced_and_what_it_led_to_stays(run, here):
+    (here / "elsewhere.json").write_text("mine")
+    (run.path / "reports" / "eval.json").symlink_to(here / "elsewhere.json")
+    run.write_report("eval", {"accuracy": 1.0})
+    assert (here / "elsewhere.json").read_text() == "mine"
+    assert run.read_report("eval")["accuracy"] == 1.0
+
+
+def test_a_file_in_place_of_a_folder_is_one_line(run):
+    (run.path / "figures").rmdir()
+    (run.path / "figures").write_text("")
+    with pytest.raises(ToytaskError, match="cannot write run/figures .File exists."):
+        run.write_figure("losses", b"")

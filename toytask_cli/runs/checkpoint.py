@@ -1,0 +1,90 @@
+"""The state for going on, bound to the configuration and the epochs that it goes on from."""
+
+import math
+from dataclasses import asdict
+
+from torch import Tensor
+
+from toytask_cli.errors import ToytaskError
+from toytask_cli.runs import files
+from toytask_cli.runs.metrics import digest
+from toytask_cli.runs.run import Run
+from toytask_cli.runs.weights import n_bytes
+from toytask_cli.training.schedule import LEARN, SEPARATE, Phase
+from toytask_cli.training.trainer import Progress, Trainer
+
+COPIES = 4  # of each weight: itself, two moments of the optimiser, the best so far
+MEND = "train anew with `toytask train`"
+
+
+def write_checkpoint(
+    run: Run, progress: Progress, state: dict[str, Tensor], metrics_sha256: str
+) -> None:
+    """Writes the state at the last finished epoch, bound to the epochs' `metrics.digest`."""
+    metadata = {"progress": files.to_json(asdict(progress), indent=None)}
+    files.write_tensors(
+        run.checkpoint_file, state, metadata | _bonds(run, progress, metrics_sha256)
+    )
+
+
+def read_checkpoint(run: Run) -> tuple[Progress, dict[str, Tensor]]:
+    """What `write_checkpoint` wrote, if run's other files are still those that it was written with.
+
+    Raises:
+        ToytaskError: it is missing, cut, foreign or changed, or what it is bound to is.
+    """
+    path = run.checkpoint_file
+    largest = COPIES * n_bytes(run.config.recipe) + files.LARGEST_HEADER
+    state = files.read_tensors(path, MEND, largest)
+    metadata = files.read_metadata(path, MEND)
+    progress = _progress(metadata.get("progress", ""), f"{path}: progress")
+    epochs = digest(run.read_metrics(progress.epoch))
+    for name, ours in _bonds(run, progress, epochs).items():
+        if metadata.get(name) != ours:
+            raise ToytaskError(f"{run.path / name} was changed since {path} was written: {MEND}")
+    return progress, state
+
+
+def check_state(run: Run, progress: Progress, state: dict[str, Tensor], trainer: Trainer) -> None:
+    """Refuses a state that is not of this trainer.
+
+    Raises:
+        ToytaskError: naming a tensor that is missing, too many, or of another shape or type.
+    """
+    expected = trainer.state()
+    if progress.best_epoch is not None:
+        expected |= {f"best.{name}": w for name, w in trainer.engine.weights.copy().items()}
+    files.check_layout(run.checkpoint_file, state, expected, run.config_file, MEND)
+
+
+def _bonds(run: Run, progress: Progress, metrics_sha256: str) -> dict[str, str]:
+    """File name → sha256 of what going on takes from there. While learning, the limit is open."""
+    with_epochs = progress.phase.name == SEPARATE
+    return {
+        run.config_file.name: run.config.sha256(with_epochs),
+        run.metrics_file.name: metrics_sha256,
+    }
+
+
+def _progress(text: str, name: str) -> Progress:
+    values = files.parse_object(text.encode(), name, MEND)
+    try:
+        progress = Progress(**{**values, "phase": Phase(**values["phase"])})
+    except (TypeError, KeyError) as error:
+        raise ToytaskError(f"{name} was not written by toytask: {MEND}") from error
+    if not _is_possible(progress):
+        raise ToytaskError(f"{name} cannot be: {MEND}")
+    return progress
+
+
+def _is_possible(progress: Progress) -> bool:
+    """Whether these are epochs, a phase and a loss that a run can have got to."""
+    epoch, phase, best, loss = vars(progress).values()
+    return (
+        type(epoch) is int
+        and phase.name in (LEARN, SEPARATE)
+        and type(phase.start) is int
+        and 0 <= phase.start <= epoch
+        and (best is None or (type(best) is int and 1 <= best <= epoch))
+        and (loss is None or (type(loss) is float and math.isfinite(loss)))
+    )

@@ -1,0 +1,76 @@
+"""Weights on disk, bound to the configuration that they were trained by."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from toytask_cli.errors import ToytaskError
+from toytask_cli.model import Transformer, empty_model, n_weights
+from toytask_cli.recipe import Recipe
+from toytask_cli.runs import files
+from toytask_cli.runs.config import Config
+from toytask_cli.tasks import find_tasks
+from toytask_cli.tokenizer import Tokenizer
+
+CONFIG = "config"  # the name under which a file keeps the sha256 of its configuration
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A file of weights.
+
+    Args:
+        path: the file, which need not be there.
+        config: what the weights were trained by.
+        config_file: where that is from.
+        mend: the next step to name in an error.
+    """
+
+    path: Path
+    config: Config
+    config_file: Path
+    mend: str
+
+    def write(self, weights: Mapping[str, Tensor]) -> None:
+        """Makes these the run's weights."""
+        files.write_tensors(self.path, weights, {CONFIG: self.config.sha256(with_epochs=False)})
+
+    def check(self) -> None:
+        """Refuses a file that, by its size and by what it says, is of another configuration.
+
+        Nothing is made or read yet: a model never takes much more memory than its file.
+
+        Raises:
+            ToytaskError: it is, or it is missing, cut or foreign.
+        """
+        metadata = files.read_metadata(self.path, self.mend)
+        spare = files.file_size(self.path, self.mend) - n_bytes(self.config.recipe)
+        ours = self.config.sha256(with_epochs=False)
+        if not 0 <= spare <= files.LARGEST_HEADER or metadata.get(CONFIG, ours) != ours:
+            raise ToytaskError(f"{self.path} does not fit {self.config_file}: {self.mend}")
+
+    def read(self, vocabulary: int) -> Transformer:
+        """The model with these weights, in float32 on the CPU.
+
+        Args:
+            vocabulary: number of tokens.
+
+        Raises:
+            ToytaskError: the file is missing, cut, foreign, changed, or of another configuration.
+        """
+        self.check()
+        largest = n_bytes(self.config.recipe) + files.LARGEST_HEADER
+        tensors = files.read_tensors(self.path, self.mend, largest)
+        model = empty_model(self.config.recipe, vocabulary)
+        expected = model.state_dict()
+        files.check_layout(self.path, tensors, expected, self.config_file, self.mend)
+        model.load_state_dict(tensors)
+        return model.eval()
+
+
+def n_bytes(recipe: Recipe) -> int:
+    """How much room the weights take; none are made."""
+    tokenizer = Tokenizer.for_tasks(find_tasks(recipe.tasks), recipe.digits)
+    return 4 * n_weights(recipe, len(tokenizer))
