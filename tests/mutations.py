@@ -9,6 +9,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from random import Random
@@ -35,8 +36,13 @@ class Victim(NamedTuple):
 
     def choose(self, *patterns: str) -> Path:
         """One of the files that match, each pattern being as likely."""
-        found = [sorted(self.place.glob(pattern)) for pattern in patterns]
+        found = [sorted(filter(_is_small, self.place.glob(pattern))) for pattern in patterns]
         return self.random.choice(self.random.choice([paths for paths in found if paths]))
+
+
+def _is_small(path: Path) -> bool:
+    """Whether the mutations themselves can read it, after another one."""
+    return path.is_dir() or (path.is_file() and path.stat().st_size < 2**20)
 
 
 JSON = (
@@ -241,8 +247,9 @@ def _forge(path: Path, change: Callable[[dict[str, Tensor]], None]) -> list[Path
     change(tensors)
     before = files.file_sha256(path)
     files.write_tensors(path, tensors, metadata)
-    for other in path.parent.parent.rglob("*.json"):
-        _reseal(other, lambda text: text.replace(before, files.file_sha256(path)))
+    for other in filter(_is_small, path.parent.parent.rglob("*.json")):
+        with suppress(OSError, ValueError, AttributeError):  # it may be mutated already
+            _reseal(other, lambda text: text.replace(before, files.file_sha256(path)))
     return [path]
 
 

@@ -38,7 +38,7 @@ def outcome(run: Path) -> dict[str, object]:
         "config": (run / "config.json").read_bytes(),
         "checkpoint": (run / "checkpoint.safetensors").read_bytes(),
         "metrics": [{**m, "seconds": None} for m in metrics],
-        "report": {**report, "seconds": None, "run": None},
+        "report": {**report, "seconds": None, "run": None, "sha256": None},
         "files": sorted(str(p.relative_to(run)) for p in run.rglob("*")),
     }
 

@@ -38,9 +38,11 @@ def read_checkpoint(run: Run) -> tuple[Progress, dict[str, Tensor]]:
     state = files.read_tensors(path, MEND, largest)
     metadata = files.read_metadata(path, MEND)
     progress = _progress(metadata.get("progress", ""), f"{path}: progress")
-    epochs = digest(run.read_metrics(progress.epoch))
-    for name, ours in _bonds(run, progress, epochs).items():
-        if metadata.get(name) != ours:
+    bonds = _bonds(run, progress, digest(run.read_metrics(progress.epoch)))
+    if not bonds.keys() <= metadata.keys():
+        raise ToytaskError(f"{path} was not written by this toytask: {MEND}")
+    for name, ours in bonds.items():
+        if metadata[name] != ours:
             raise ToytaskError(f"{run.path / name} was changed since {path} was written: {MEND}")
     return progress, state
 

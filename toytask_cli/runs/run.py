@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import outputs
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError, unknown
 from toytask_cli.hooks import check_error, checked_neurons
@@ -27,10 +26,10 @@ from toytask_cli.runs import files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.metrics import read_metrics
 from toytask_cli.runs.places import RUNS, claim, claim_number, hint, newest
+from toytask_cli.runs.sealed import read_sealed, write_sealed
 from toytask_cli.runs.weights import Weights
 
 NAME = re.compile(r"\w[\w.+-]*")  # of an ablation
-LOOKS = 32  # pairs on which weights are tried out
 
 
 class Run:
@@ -56,11 +55,11 @@ class Run:
         """
         try:
             path = claim_number(RUNS) if out is None else claim(out)
-            for folder in ("reports", "ablations", "figures"):
-                (path / folder).mkdir()
         except OSError as error:
             raise ToytaskError(f"cannot make {error.filename}: {error.strerror}") from error
-        return cls(path, config)
+        run = cls(path, config)
+        run.make_folders()
+        return run
 
     @classmethod
     def open(cls, path: Path | None) -> "Run":
@@ -135,7 +134,7 @@ class Run:
         report = self.path / "reports" / "train.json"
         if report.exists():
             self._read_bound(report, mend)
-        self._refuse_overflow(model, grid)
+        self.weights.try_out(model, grid)
         return model.to(device)
 
     def weights_sha256(self) -> str:
@@ -172,7 +171,7 @@ class Run:
         names = self.ablation_names()
         path = self._ablation_file(name)
         if names and name not in names:
-            raise ToytaskError(f"{self.path}: {unknown('ablation', name, names)}")
+            raise ToytaskError(f"{path.parent}: {unknown('ablation', name, names)}")
         mend = f"make it with `toytask ablate {self.path}`"
         report = self._read_bound(path, mend)
         neurons, error = report.get("neurons"), report.get("error")
@@ -197,6 +196,15 @@ class Run:
             raise ToytaskError(f"{name!r} is no name: use letters, digits, and . _ + -")
         return self.path / "ablations" / f"{name}.json"
 
+    def make_folders(self) -> None:
+        """Makes those that are not there, so that what takes long does not fail at its end.
+
+        Raises:
+            ToytaskError: one leads elsewhere, or cannot be made.
+        """
+        for name in ("reports", "ablations", "figures"):
+            self._folder(name)
+
     def _folder(self, name: str) -> Path:
         """A folder of the run that can be written to: nothing is ever written outside.
 
@@ -213,33 +221,14 @@ class Run:
     def _write_bound(self, folder: str, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         bound = {"run": str(self.path), "weights_sha256": self.weights_sha256(), **report}
         try:
-            bound["sha256"] = files.json_sha256(bound)
+            return write_sealed(self._folder(folder) / f"{name}.json", bound)
         except ValueError as error:
-            raise self._overflow() from error
-        files.write_json(self._folder(folder) / f"{name}.json", bound)
-        return {"schema_version": files.SCHEMA_VERSION, **bound}
+            raise self.weights.overflow() from error
 
     def _read_bound(self, path: Path, mend: str) -> dict[str, Any]:
-        report = files.read_json(path, mend)
-        written = report.pop("sha256", None)
-        if written is not None and written != files.json_sha256(report):
-            raise ToytaskError(f"{path} was changed since it was written: {mend}")
+        report = read_sealed(path, mend)
         self._check_weights(path, report, mend)
         return report
-
-    def _refuse_overflow(self, model: Transformer, grid: Grid) -> None:
-        """A look at some examples, before anything is measured or said."""
-        pairs = torch.linspace(0, grid.n_pairs - 1, LOOKS).long()
-        for examples in grid.matched(pairs):
-            for _, out in outputs(model, examples):
-                if not all(tensor.isfinite().all() for tensor in out):
-                    raise self._overflow()
-
-    def _overflow(self) -> ToytaskError:
-        """What to raise where these weights, finite as they are, give numbers that are not."""
-        return ToytaskError(
-            f"{self.model_file} gives numbers that are not finite: {self.weights.mend}"
-        )
 
     def _check_weights(self, path: Path, bound: Mapping[str, Any], mend: str) -> None:
         if bound.get("weights_sha256") != self.weights_sha256():
@@ -248,7 +237,7 @@ class Run:
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Writes `reports/<name>.safetensors`, bound to the weights."""
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise self._overflow()
+            raise self.weights.overflow()
         metadata = {"weights_sha256": self.weights_sha256()}
         files.write_tensors(self._folder("reports") / f"{name}.safetensors", tensors, metadata)
 

@@ -75,12 +75,13 @@ class Session:
     def resume(cls, run: Run, epochs: int | None, device: torch.device) -> "Session":
         """The run at its last checkpoint, with a new limit of epochs if one is given.
 
-        Nothing is written before `follow`.
+        No file is written before `follow`.
 
         Raises:
             ToytaskError: the checkpoint is missing, cut or foreign.
             UsageError: a new limit that this run cannot have any more.
         """
+        run.make_folders()
         progress, state = read_checkpoint(run)
         recipe = run.config.recipe
         if epochs is not None and epochs != recipe.epochs:
@@ -119,13 +120,13 @@ class Session:
         """
         try:
             with MetricsLog(self.run.metrics_file) as log:
-                self._clean(log)
+                self._tidy(log)
                 return self._train(log, self.trainer.run(stop, on_step), on_epoch)
         except files.WriteError as error:
             go_on = f"then go on with `toytask train --resume {self.run.path}`"
             raise ToytaskError(f"{error}, {go_on}") from error
 
-    def _clean(self, log: MetricsLog) -> None:
+    def _tidy(self, log: MetricsLog) -> None:
         """Takes away what was written after the last checkpoint, when the run was killed."""
         log.keep(self.trainer.progress.epoch)
         self.run.remove_partial()

@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
+from toytask_cli.analysis.prediction import outputs
+from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import Transformer, empty_model, n_weights
 from toytask_cli.recipe import Recipe
@@ -14,6 +17,7 @@ from toytask_cli.runs.config import Config
 from toytask_cli.tasks import find_tasks
 from toytask_cli.tokenizer import Tokenizer
 
+TRIED = 32  # pairs
 CONFIG = "config"  # the name under which a file keeps the sha256 of its configuration
 
 
@@ -68,6 +72,22 @@ class Weights:
         files.check_layout(self.path, tensors, expected, self.config_file, self.mend)
         model.load_state_dict(tensors)
         return model.eval()
+
+    def try_out(self, model: Transformer, grid: Grid) -> None:
+        """Looks at what the model gives for some examples, before anything is measured or said.
+
+        Raises:
+            ToytaskError: numbers that are not finite.
+        """
+        pairs = torch.linspace(0, grid.n_pairs - 1, TRIED).long()
+        for examples in grid.matched(pairs):
+            for _, out in outputs(model, examples):
+                if not all(tensor.isfinite().all() for tensor in out):
+                    raise self.overflow()
+
+    def overflow(self) -> ToytaskError:
+        """What to raise where these weights, finite as they are, give numbers that are not."""
+        return ToytaskError(f"{self.path} gives numbers that are not finite: {self.mend}")
 
 
 def n_bytes(recipe: Recipe) -> int:
