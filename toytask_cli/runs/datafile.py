@@ -64,7 +64,7 @@ def read_spec(directory: Path) -> DataSpec:
     except UsageError as error:
         raise ToytaskError(f"{path}: {error}") from error
     found = files.read_tensors(tokens, mend)
-    if values.pop("sha256", None) != files.file_sha256(tokens):
+    if values.pop("sha256", None) != files.file_sha256(tokens, mend):
         raise ToytaskError(f"{tokens} is not the file of its manifest: {mend}")
     # A large grid is built only for a large file.
     if "parts" not in found or found["parts"].shape != (len(spec.tasks), 100**spec.digits):

@@ -120,8 +120,13 @@ def read_bytes(path: Path, mend: str, largest: int) -> bytes:
         raise ToytaskError(f"cannot read {path} ({error.strerror}): {mend}") from error
 
 
-def file_sha256(path: Path) -> str:
-    """The sha256 of a file's bytes, in hex."""
+def file_sha256(path: Path, mend: str = "write it again") -> str:
+    """The sha256 of a file's bytes, in hex.
+
+    Raises:
+        ToytaskError: it is missing or no file.
+    """
+    file_size(path, mend)
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
 
@@ -134,9 +139,14 @@ def to_json(values: Any, indent: int | None = 2) -> str:
     return json.dumps(values, indent=indent, allow_nan=False, ensure_ascii=False)
 
 
+def json_bytes(values: Any) -> bytes:
+    """What is taken of values for a sha256: JSON, whose ASCII holds all that text can be."""
+    return json.dumps(values, allow_nan=False).encode()
+
+
 def json_sha256(values: Any) -> str:
-    """The sha256 of what these values are in JSON, in hex."""
-    return sha256(json.dumps(values, allow_nan=False).encode()).hexdigest()
+    """The sha256 of these values, in hex."""
+    return sha256(json_bytes(values)).hexdigest()
 
 
 def write_json(path: Path, values: Mapping[str, Any]) -> None:

@@ -107,4 +107,4 @@ def digest(records: Iterable[Mapping[str, Any]]) -> str:
 
 
 def _without_time(record: Mapping[str, Any]) -> bytes:
-    return files.to_json({**record, "seconds": None}, indent=None).encode() + b"\n"
+    return files.json_bytes({**record, "seconds": None}) + b"\n"

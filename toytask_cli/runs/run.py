@@ -58,7 +58,7 @@ class Run:
         except OSError as error:
             raise ToytaskError(f"cannot make {error.filename}: {error.strerror}") from error
         run = cls(path, config)
-        run.make_folders()
+        run.prepare()
         return run
 
     @classmethod
@@ -139,7 +139,7 @@ class Run:
 
     def weights_sha256(self) -> str:
         """What binds reports and ablations to the weights they were made from."""
-        return files.file_sha256(self.model_file)
+        return files.file_sha256(self.model_file, self.weights.mend)
 
     def write_report(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         """Writes `reports/<name>.json`, bound to run and weights; gives what was written."""
@@ -196,14 +196,15 @@ class Run:
             raise ToytaskError(f"{name!r} is no name: use letters, digits, and . _ + -")
         return self.path / "ablations" / f"{name}.json"
 
-    def make_folders(self) -> None:
-        """Makes those that are not there, so that what takes long does not fail at its end.
+    def prepare(self) -> None:
+        """Has all places to write to, so that what takes long does not fail at its end.
 
         Raises:
             ToytaskError: one leads elsewhere, or cannot be made.
         """
         for name in ("reports", "ablations", "figures"):
             self._folder(name)
+        _refuse_link(self.metrics_file)
 
     def _folder(self, name: str) -> Path:
         """A folder of the run that can be written to: nothing is ever written outside.
@@ -212,8 +213,7 @@ class Run:
             ToytaskError: it leads elsewhere, or cannot be made.
         """
         folder = self.path / name
-        if folder.is_symlink():
-            raise ToytaskError(f"{folder} is a link, through which nothing is written: remove it")
+        _refuse_link(folder)
         with files.writing(folder):
             folder.mkdir(exist_ok=True)
         return folder
@@ -263,3 +263,8 @@ class Run:
             for left in self.path.glob(pattern + files.PARTIAL):
                 with files.writing(left):
                     left.unlink()
+
+
+def _refuse_link(path: Path) -> None:
+    if path.is_symlink():
+        raise ToytaskError(f"{path} is a link, through which nothing is written: remove it")

@@ -81,7 +81,7 @@ class Session:
             ToytaskError: the checkpoint is missing, cut or foreign.
             UsageError: a new limit that this run cannot have any more.
         """
-        run.make_folders()
+        run.prepare()
         progress, state = read_checkpoint(run)
         recipe = run.config.recipe
         if epochs is not None and epochs != recipe.epochs:
