@@ -29,10 +29,9 @@ SCHEMA_VERSION = 1
 LARGEST_JSON, LARGEST_TENSORS, LARGEST_HEADER = 2**25, 2**28, 2**20
 DEEPEST = 16  # levels of JSON; of what is written, half as many
 
-
 PARTIAL = ".partial"  # what a name ends in until the file is whole
 
-
+# What helps where the system refuses to write.
 MENDS = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room on the disk",
