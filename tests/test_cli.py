@@ -101,6 +101,13 @@ def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, here, args, 
     assert [p for p in here.rglob("*") if p.is_file()] == [here / "full" / "mine.txt"]
 
 
+@pytest.mark.parametrize("args", [["eval"], ["train", "--resume"], ["data", "--out"]])
+def test_a_path_that_the_system_refuses_is_one_line(toytask: Command, here, args):
+    result = toytask(*args, "long" * 2000)
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+    assert "File name too long" in result.err
+
+
 def test_debug_shows_where_an_error_comes_from(toytask: Command, here):
     with pytest.raises(Exception, match="there is no run"):
         toytask("--debug", "eval")

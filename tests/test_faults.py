@@ -127,7 +127,12 @@ def test_a_read_only_disk_is_one_line(toytask: Command, trained, disk, command):
 
 
 @pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
-def test_a_directory_without_permission_is_one_line(toytask, trained, tmp_path, command):
+def test_a_directory_without_permission_is_one_line(
+    toytask, trained, tmp_path, monkeypatch, command
+):
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    monkeypatch.chdir(closed)
     run = shutil.copytree(trained / "runs" / "01", tmp_path / "run")
     name, *options = command
     assert toytask(name, run, *options).code == 0

@@ -1,5 +1,7 @@
 """The command `toytask`: its subcommands, and how errors are shown."""
 
+import atexit
+import signal
 import sys
 from io import TextIOWrapper
 from typing import Annotated
@@ -60,3 +62,11 @@ def main() -> None:
             raise
         say_error(error.format_message() if isinstance(error, typer.TyperException) else str(error))
         sys.exit(error.exit_code)
+    except OSError as error:
+        if debug:
+            raise
+        say_error(f"cannot use {error.filename or 'input or output'}: {error.strerror or error}")
+        sys.exit(1)
+    finally:
+        # What follows is the interpreter's own end, in which there is nothing to interrupt.
+        atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)

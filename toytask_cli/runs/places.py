@@ -44,7 +44,7 @@ def newest() -> Path:
     Raises:
         ToytaskError: there is neither.
     """
-    numbered = [p.parent for p in RUNS.glob("*/config.json") if p.parent.name.isdecimal()]
+    numbered = [run for run in _made() if run.name.isdecimal()]
     if numbered:
         return max(numbered, key=lambda p: int(p.name))
     if REFERENCE.is_dir():
@@ -54,5 +54,13 @@ def newest() -> Path:
 
 def hint() -> str:
     """The runs that are there, or how to get one."""
-    there = sorted(str(p.parent) for p in RUNS.glob("*/config.json"))
+    there = [str(run) for run in _made()]
     return f"there are {', '.join(there[-5:])}" if there else TRAIN_FIRST
+
+
+def _made() -> list[Path]:
+    """The runs under `runs/`; none where that cannot be read."""
+    try:
+        return sorted(config.parent for config in RUNS.glob("*/config.json"))
+    except OSError:
+        return []
