@@ -18,6 +18,7 @@ import pytest
 import torch
 from conftest import TINY, Command, options
 
+from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import Recipe
 from toytask_cli.runs import files
 from toytask_cli.runs.run import Run
@@ -57,6 +58,16 @@ def trains_and_dies(recipe: Recipe, precision: torch.dtype, place: Path, *when: 
         os._exit(0)
     except BaseException:
         os._exit(1)
+
+
+def loads_or_says_how_to_go_on(place: Path) -> bool:
+    try:
+        run = Run.open(place)
+        run.model(run.grid(), CPU)
+    except ToytaskError as error:
+        is_run = (place / "config.json").exists()
+        return "\n" not in str(error) and ("--resume" if is_run else "is no run") in str(error)
+    return True
 
 
 def dies_in_write(number: int, is_whole: bool) -> None:
@@ -100,6 +111,7 @@ def test_killed_in_any_of_its_writes_a_run_resumes_to_the_same_bytes(
         if code == 0:  # that was one more than it has
             break
         assert code == -signal.SIGKILL
+        assert loads_or_says_how_to_go_on(place)
         if (place / "config.json").exists():
             Session.resume(Run.open(place), None, CPU).follow()
             assert outcome(place) == outcome(tmp_path / "undisturbed")
