@@ -1,7 +1,7 @@
 """What the tests share: a tiny recipe, a tiny run truly trained, and the command itself."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def rounds(request: pytest.FixtureRequest) -> int | None:
     """How often a test of robustness tries, or None for its own small number."""
     return request.config.getoption("--rounds")
+
+
+@pytest.fixture(autouse=True)
+def denormals_count() -> Iterator[None]:
+    """A training has the process flush them; the next test is not to notice."""
+    torch.set_flush_denormal(False)
+    yield
+    torch.set_flush_denormal(False)
 
 
 @pytest.fixture

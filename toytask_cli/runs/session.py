@@ -192,7 +192,7 @@ class Session:
 
 
 def _flush_denormals() -> None:
-    """Keeps a long training fast, if it is called before any thread starts to compute.
+    """Keeps a long training fast, if it is called before any thread starts; for the whole process.
 
     The weights of dead neurons decay until they are denormal; arithmetic on such numbers made an
     epoch of a tiny model take half as long again after 7,000 epochs.
