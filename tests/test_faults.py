@@ -11,12 +11,14 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import TINY_OPTIONS, Command, Result
+from memorised_run import environment
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs import files
@@ -26,7 +28,7 @@ from toytask_cli.runs.session import Session
 
 CPU = torch.device("cpu")
 TOYTASK = [sys.executable, "-m", "toytask_cli"]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = environment()
 READERS = [
     ["eval"], ["sparsity"], ["importance", "--pairs", "9"], ["ablate", "--remove", "concat"],
 ]  # fmt: skip
@@ -145,21 +147,18 @@ def test_a_directory_without_permission_is_one_line(
     assert snapshot(run) == before
 
 
-class as_nobody:  # noqa: N801
+@contextmanager
+def as_nobody(reach: Path) -> Iterator[None]:
     """Root may do anything, so for a while this process is somebody else."""
-
-    def __init__(self, *reach: Path):
-        self.reach = reach
-
-    def __enter__(self) -> None:
-        if os.geteuid() == 0:
-            for place in self.reach:
-                for folder in (place, *place.parents[:-2]):
-                    folder.chmod(folder.stat().st_mode | 0o055)
-            os.seteuid(65534)
-
-    def __exit__(self, *_: object) -> None:
-        if os.getuid() == 0:
+    was_root = os.geteuid() == 0
+    if was_root:
+        for folder in (reach, *reach.parents[:-2]):
+            folder.chmod(folder.stat().st_mode | 0o055)
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if was_root:
             os.seteuid(0)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from conftest import TINY, Command, options
+from memorised_run import environment
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import Recipe
@@ -27,7 +28,7 @@ from toytask_cli.runs.session import Session
 CPU = torch.device("cpu")
 LONGER = TINY | {"epochs": 150, "separate_epochs": 60, "learnt_accuracy": 0.3}
 TRAIN = ["train", "--no-figures", "--precision", "float32", *options(LONGER)]
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+ENVIRONMENT = environment()
 
 
 def outcome(run: Path) -> dict[str, object]:

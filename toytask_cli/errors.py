@@ -29,5 +29,9 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
 
 def brief(value: Any) -> str:
     """A value from any hand, fit to be shown: on one line, printable, and not long."""
-    text = repr(value)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+    return shortened(repr(value))
+
+
+def shortened(text: str, longest: int = LONGEST) -> str:
+    """The first characters of a text, and a mark where there were more."""
+    return text if len(text) <= longest else f"{text[:longest]}…"

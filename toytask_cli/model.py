@@ -159,9 +159,13 @@ class Transformer(nn.Module):
                 length, so only a caller that pads them has need of it.
         """
         mask = None if prompt_mask is None else prompt_mask[:, None, None, :]
-        resid = self.decode(answers, self.encode(prompts, mask), mask)
+        resid = self.residual(prompts, answers, mask)
         pre_acts, acts, recon = self.sae(resid)
         return Output(self.readout(resid), resid, recon, pre_acts, acts)
+
+    def residual(self, prompts: Tensor, answers: Tensor, mask: Tensor | None = None) -> Tensor:
+        """[n, prompt length] and [n, length] token ids → [n, length, d_model] x, and no more."""
+        return self.decode(answers, self.encode(prompts, mask), mask)
 
     def encode(self, prompts: Tensor, mask: Tensor | None = None) -> Tensor:
         """[n, prompt length] token ids → [n, prompt length, d_model]."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from toytask_cli.errors import ToytaskError
+from toytask_cli.errors import ToytaskError, shortened
 from toytask_cli.tasks import Task
 
 QUOTED = 40  # characters of a prompt that an error repeats
@@ -38,7 +38,7 @@ def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
     Raises:
         PromptError: naming the character or number that is wrong and what would be valid.
     """
-    typed, quoted = "".join(text.split()).upper(), _shortened(text.strip())
+    typed, quoted = "".join(text.split()).upper(), shortened(text.strip(), QUOTED)
     by_symbol = {task.symbol: task for task in tasks}
     for letter in typed:
         if not (letter in "0123456789BE" or letter in by_symbol):
@@ -58,14 +58,10 @@ def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
     return Prompt(by_symbol[match[2]], a, b)
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= QUOTED else f"{text[:QUOTED]}…"
-
-
 def _operand(number: str, digits: int) -> int:
     significant = number.lstrip("0") or "0"
     if len(significant) > digits:
         raise PromptError(
-            f"{_shortened(number)} is out of range: operands go from 0 to {10**digits - 1}"
+            f"{shortened(number, QUOTED)} is out of range: operands go from 0 to {10**digits - 1}"
         )
     return int(significant)

@@ -41,19 +41,15 @@ def outputs(
     model: Transformer, examples: Examples, batch_size: int = BATCH
 ) -> Iterator[tuple[Examples, Output]]:
     """Teacher-forced forward passes in float32, batch by batch, on the model's device."""
-    device = model.readout.weight.device
-    for batch in examples.to(device).batches(batch_size):
+    for batch in examples.to(model.readout.weight.device).batches(batch_size):
         yield batch, model(batch.prompts, batch.answers[:, :-1])
 
 
 @torch.no_grad()
-def residuals(
-    model: Transformer, examples: Examples, batch_size: int = BATCH
-) -> Iterator[tuple[Examples, Tensor]]:
+def residuals(model: Transformer, examples: Examples) -> Iterator[tuple[Examples, Tensor]]:
     """The same as far as x, [n, length, d_model]: all that many a question takes."""
-    device = model.readout.weight.device
-    for batch in examples.to(device).batches(batch_size):
-        yield batch, model.decode(batch.answers[:, :-1], model.encode(batch.prompts))
+    for batch in examples.to(model.readout.weight.device).batches(BATCH):
+        yield batch, model.residual(batch.prompts, batch.answers[:, :-1])
 
 
 @torch.no_grad()

@@ -47,7 +47,7 @@ def closed_form(
         For each replacement, [n, length, d_sae] the rise of the cross-entropy, nats; 0 at pads.
         Beside these, memory is bounded by `ENTRIES` times the vocabulary.
     """
-    resid = model.decode(examples.answers[:, :-1], model.encode(examples.prompts))
+    resid = model.residual(examples.prompts, examples.answers[:, :-1])
     targets = examples.answers[:, 1:]
     real = (targets != PAD).unsqueeze(-1)
     log_probs = model.readout(resid).log_softmax(dim=-1).flatten(0, 1)

@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs import files
@@ -13,6 +13,9 @@ try:
     import fcntl
 except ImportError:  # as on Windows, where a second process is not noticed
     fcntl = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
 
 LONGEST_LINE = 2**16  # bytes that are taken for one epoch
 
@@ -29,7 +32,7 @@ class MetricsLog:
 
     def __init__(self, path: Path):
         self.path = path
-        self.seen = sha256()
+        self.seen = _hashed([])
         with files.writing(path):
             self.file = path.open("ab", buffering=0)
         if fcntl:
@@ -65,8 +68,7 @@ class MetricsLog:
         Raises:
             ToytaskError: the file does not hold these epochs.
         """
-        for record in read_metrics(self.path, epochs):
-            self.seen.update(_without_time(record))
+        self.seen = _hashed(read_metrics(self.path, epochs))
         lines = self.path.read_bytes().splitlines(keepends=True)[:epochs]
         with files.writing(self.path):
             self.file.truncate(sum(map(len, lines)))
@@ -100,10 +102,14 @@ def read_metrics(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
 
 def digest(records: Iterable[Mapping[str, Any]]) -> str:
     """The sha256 of epochs in hex, but for how long they took."""
+    return _hashed(records).hexdigest()
+
+
+def _hashed(records: Iterable[Mapping[str, Any]]) -> "_Hash":
     seen = sha256()
     for record in records:
         seen.update(_without_time(record))
-    return seen.hexdigest()
+    return seen
 
 
 def _without_time(record: Mapping[str, Any]) -> bytes:
