@@ -19,7 +19,7 @@ def make_trainer(recipe: Recipe, precision=torch.float32) -> Trainer:
 
 
 def weights(trainer: Trainer) -> torch.Tensor:
-    return torch.cat([p.detach().flatten() for p in trainer.engine.model.parameters()])
+    return torch.cat([weight.flatten() for weight in trainer.engine.weights.copy().values()])
 
 
 # The schedule
@@ -106,7 +106,7 @@ def test_the_best_weights_are_those_of_the_lowest_validation_loss_of_the_last_ph
     records = []
     for record in trainer.run():
         records.append(record)
-        kept[record.epoch] = {n: t.clone() for n, t in trainer.engine.model.state_dict().items()}
+        kept[record.epoch] = trainer.engine.weights.copy()
     last = [r for r in records if r.phase == SEPARATE]
     lowest = min(last, key=lambda r: r.validation["loss"])
     assert trainer.progress.best_epoch == lowest.epoch
@@ -156,10 +156,11 @@ def test_parameters_that_want_no_gradient_stay_as_they_are(tiny):
     grid = build_grid(tiny)
     model = new_model(tiny, len(grid.tokenizer))
     model.requires_grad_(False).sae.requires_grad_(True)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    before = model.state_dict()
     trainer = Trainer(tiny, grid, model, torch.bfloat16)
     list(trainer.run())
-    changed = {n for n, tensor in model.state_dict().items() if not torch.equal(tensor, before[n])}
+    after = trainer.engine.weights.copy()
+    changed = {name for name in before if not torch.equal(after[name], before[name])}
     assert changed == {name for name in before if name.startswith("sae.")}
     assert trainer.best.keys() == before.keys()
 
@@ -173,11 +174,12 @@ def test_bfloat16_stays_close_to_float32(tiny):
     assert losses[0] != losses[1]
 
 
-def test_validation_means_do_not_depend_on_the_batches(tiny, monkeypatch):
+def test_validation_means_do_not_depend_on_the_batches(tiny):
     trainer = make_trainer(tiny)
-    whole = trainer.engine.validate(trainer.validation, Coefficients(1.0, 0.1, 0.1))
-    monkeypatch.setattr(trainer.engine, "validation_batch", 7)
-    parts = trainer.engine.validate(trainer.validation, Coefficients(1.0, 0.1, 0.1))
+    examples = build_grid(tiny).part("validation")
+    whole = trainer.engine.validate([examples], Coefficients(1.0, 0.1, 0.1))
+    cut = [batch.cut() for batch in examples.batches(7)]
+    parts = trainer.engine.validate(cut, Coefficients(1.0, 0.1, 0.1))
     assert parts.terms == pytest.approx(whole.terms, rel=1e-5)
     assert parts.accuracy == whole.accuracy
     assert (parts.l0, parts.dead_neurons) == (pytest.approx(whole.l0), whole.dead_neurons)

@@ -5,7 +5,7 @@ Tensors are laid out [task, pair, ...], where pair = a · 10^digits + b, so the 
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -39,6 +39,11 @@ class Examples:
     def to(self, device: torch.device | str) -> "Examples":
         """The same examples on a device."""
         return self._each(lambda tensor: tensor.to(device))
+
+    def cut(self) -> "Examples":
+        """The same with no column of answers that holds pads alone."""
+        length = int((self.answers != PAD).sum(dim=1).max())
+        return replace(self, answers=self.answers[:, :length])
 
     def batches(self, size: int) -> Iterator["Examples"]:
         """All examples in order, up to `size` at a time."""

@@ -77,7 +77,7 @@ class FineTuning:
                 found = trainer.engine.validate(trainer.validation, Coefficients(1, 0, 0))
                 course.accuracy.append(found.accuracy)
 
-        with removing(model, neurons, error):
+        with removing(trainer.engine.model, neurons, error):
             look(0)
             for _ in trainer.run(lambda: course.accuracy[-1][task] >= goal, look):
                 pass

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import seaborn as sns
 import torch
+import torch.nn.functional as F
 from matplotlib.figure import Figure
 from shared import CPU, neurons_by_task, parser, percent, save
 from tables import print_table
@@ -86,8 +87,10 @@ def measure(
 ) -> list[Measured]:
     """The examples, of which there must be some, with each set of neurons removed."""
     hits: list[list[Tensor]] = [[] for _ in sets]
+    length = examples.answers.shape[1] - 1
     for number, batch, logits in logits_without(model, examples, sets):
-        hits[number].append(logits.argmax(dim=-1) == batch.answers[:, 1:])
+        hit = logits.argmax(dim=-1) == batch.answers[:, 1:]
+        hits[number].append(F.pad(hit, (0, length - hit.shape[1])))
     return [_measured(torch.cat(found).cpu(), examples.answers[:, 1:]) for found in hits]
 
 

@@ -41,15 +41,21 @@ def outputs(
     model: Transformer, examples: Examples, batch_size: int = BATCH
 ) -> Iterator[tuple[Examples, Output]]:
     """Teacher-forced forward passes in float32, batch by batch, on the model's device."""
-    for batch in examples.to(model.readout.weight.device).batches(batch_size):
+    for batch in _batches(model, examples, batch_size):
         yield batch, model(batch.prompts, batch.answers[:, :-1])
 
 
 @torch.no_grad()
 def residuals(model: Transformer, examples: Examples) -> Iterator[tuple[Examples, Tensor]]:
     """The same as far as x, [n, length, d_model]: all that many a question takes."""
-    for batch in examples.to(model.readout.weight.device).batches(BATCH):
+    for batch in _batches(model, examples, BATCH):
         yield batch, model.residual(batch.prompts, batch.answers[:, :-1])
+
+
+def _batches(model: Transformer, examples: Examples, size: int) -> Iterator[Examples]:
+    """In order, on the model's device, answers no longer than the longest of the batch."""
+    for batch in examples.batches(size):
+        yield batch.cut().to(model.readout.weight.device)
 
 
 @torch.no_grad()

@@ -65,14 +65,14 @@ def tally(
         weights = _weights(half, resamples, draw).to(device)
         totals += weights.sum(dim=1)
         for task, examples in enumerate(grid.matched(chunk)):
-            batch = examples.to(device)
+            batch = examples.cut().to(device)
             removed, averaged = (cost[..., live] for cost in costs(model, batch, values))
             real = batch.answers[:, 1:] != PAD
             lengths = real.sum(dim=1, keepdim=True)
             sums[task].addmm_(weights, removed.sum(dim=1) / lengths)
             mean_sums[task] += (averaged.sum(dim=1) / lengths).sum(dim=0)
-            place_sums[task] += removed.sum(dim=0)
-            at_place[task] += real.sum(dim=0)
+            place_sums[task, : real.shape[1]] += removed.sum(dim=0)
+            at_place[task, : real.shape[1]] += real.sum(dim=0)
     # A half or a resample of very few pairs can be empty.
     rows = sums / totals.clamp(min=1).unsqueeze(-1)
     low, high = _interval(rows[:, 3:])

@@ -1,6 +1,7 @@
 """One training step, and one pass over the validation part."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import NamedTuple
 
 import torch
@@ -13,9 +14,6 @@ from toytask_cli.recipe import Recipe
 from toytask_cli.tokenizer import PAD
 from toytask_cli.training.packing import PackedWeights
 from toytask_cli.training.replay import Recording, Replay, Work
-
-# Small enough for activations to stay in a processor's cache; on a GPU, few launches.
-VALIDATION_BATCH = {"cpu": 512, "cuda": 8192, "mps": 8192}
 
 
 class Validation(NamedTuple):
@@ -35,7 +33,7 @@ class Engine:
 
     Args:
         recipe: the objective, the optimiser's settings, the batch size.
-        model: on the device already; its parameters become views of the engine's vectors.
+        model: on the device already, with the weights to start from; it stays as it is.
         n_tasks: number of tasks.
         precision: the type that all but embeddings and losses are computed in.
         record: how to record work for replaying; None computes everything anew each time.
@@ -50,13 +48,11 @@ class Engine:
         record: Callable[[Work], Recording] | None = None,
     ):
         self.recipe = recipe
-        self.model = model
+        self.model = deepcopy(model)
         self.n_tasks = n_tasks
-        self.precision = precision
-        self.weights = PackedWeights(model)
+        self.weights = PackedWeights(self.model, precision)
         self.vectors = self.weights.vectors
         device = next(model.parameters()).device
-        self.validation_batch = VALIDATION_BATCH[device.type]
         self.rate, *self.coefficients = torch.zeros(4, device=device)
         self.optimizer = torch.optim.AdamW(
             self.vectors.values(),
@@ -83,20 +79,21 @@ class Engine:
         return self._do_step(batch.prompts, batch.answers, batch.tasks)
 
     def _step(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> Tensor:
-        _, sums = self._look(self.weights.cast(self.precision), prompts, answers, tasks)
+        self.weights.round()
+        _, sums = self._look(prompts, answers, tasks)
         terms = combine(sums, Coefficients(*self.coefficients))
-        self.optimizer.zero_grad()
-        terms.loss.backward()
+        self.weights.differentiate(terms.loss)
         if self.recipe.clip > 0:
             vectors = self.vectors.values()
             torch.nn.utils.clip_grad_norm_(vectors, self.recipe.clip, foreach=True)
         self.optimizer.step()
         return torch.stack(terms).detach()
 
-    def validate(self, examples: Examples, coefficients: Coefficients) -> Validation:
-        """One pass; every mean is over all positions of the part, whatever the batches."""
+    def validate(self, batches: Sequence[Examples], coefficients: Coefficients) -> Validation:
+        """One pass; every mean is over all positions of all batches, however they are cut."""
         self._set(coefficients)
-        found = self._do_validate(examples.prompts, examples.answers, examples.tasks).tolist()
+        parts = (part for batch in batches for part in (batch.prompts, batch.answers, batch.tasks))
+        found = self._do_validate(*parts).tolist()
         n_terms = len(Terms._fields)
         return Validation(
             terms=dict(zip(Terms._fields, found[:n_terms], strict=True)),
@@ -106,30 +103,35 @@ class Engine:
         )
 
     @torch.no_grad()
-    def _validate(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> Tensor:
-        """[5 + 2 + n_tasks] terms, l0, dead neurons, accuracies: all that is read back."""
-        weights, totals = self.weights.cast(self.precision), None
-        right, fired = tasks.new_zeros(self.n_tasks, dtype=torch.float32), 0
-        parts = (part.split(self.validation_batch) for part in (prompts, answers, tasks))
-        for some_prompts, some_answers, some_tasks in zip(*parts, strict=True):
-            output, sums = self._look(weights, some_prompts, some_answers, some_tasks)
+    def _validate(self, *parts: Tensor) -> Tensor:
+        """[5 + 2 + n_tasks] terms, l0, dead neurons, accuracies: all that is read back.
+
+        Args:
+            parts: prompts, answers and tasks of each batch, one batch after the other.
+        """
+        self.weights.round()
+        totals: Sums | None = None
+        right, seen = parts[0].new_zeros(2, self.n_tasks, dtype=torch.float32)
+        fired = parts[0].new_zeros(())
+        for prompts, answers, tasks in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+            output, sums = self._look(prompts, answers, tasks)
             totals = sums if totals is None else totals + sums
-            matches = exact_match(output.logits, some_answers).float()
-            right += one_hot(some_tasks, self.n_tasks) @ matches
-            fired += ((output.acts > 0).sum(dim=-1) * (some_answers[:, 1:] != PAD)).sum()
+            of_task = one_hot(tasks, self.n_tasks)
+            right += of_task @ exact_match(output.logits, answers).float()
+            seen += of_task.sum(dim=1)
+            # In place of `> 0`: booleans are added up as int64, four times as slowly.
+            firing = output.acts.sign().sum(dim=-1, dtype=torch.float32).long()
+            fired += (firing * (answers[:, 1:] != PAD)).sum()
         assert totals is not None
         l0, dead = fired / totals.positions.sum(), (totals.acts.sum(dim=0) == 0).sum()
-        accuracy = right / one_hot(tasks, self.n_tasks).sum(dim=1).clamp(min=1)
+        accuracy = right / seen.clamp(min=1)
         return torch.cat(
             [torch.stack([*combine(totals, Coefficients(*self.coefficients)), l0, dead]), accuracy]
         )
 
-    def _look(
-        self, weights: dict[str, Tensor], prompts: Tensor, answers: Tensor, tasks: Tensor
-    ) -> tuple[Output, Sums]:
-        """A forward pass with these weights, and what the loss needs of it."""
-        inputs = prompts, answers[:, :-1]
-        output: Output = torch.func.functional_call(self.model, weights, inputs)
+    def _look(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> tuple[Output, Sums]:
+        """A forward pass, and what the loss needs of it."""
+        output: Output = self.model(prompts, answers[:, :-1])
         return output, measure(output, answers, tasks, self.n_tasks)
 
     def _set(self, coefficients: Coefficients) -> None:
@@ -139,8 +141,6 @@ class Engine:
 
     def _start_optimizer(self) -> None:
         """Makes the optimiser's state before the first step, to be written to in place."""
-        for vector in self.vectors.values():
-            vector.grad = torch.zeros_like(vector)
         self.optimizer.step()  # at rate 0: it changes nothing
         for vector in self.vectors.values():
             self.optimizer.state[vector]["step"].zero_()

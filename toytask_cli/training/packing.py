@@ -1,5 +1,8 @@
 """A model's weights laid end to end, so that one kernel works on all of them at once."""
 
+from collections.abc import Iterable
+from itertools import islice
+
 import torch
 from torch import Tensor, nn
 
@@ -8,31 +11,40 @@ EMBEDDINGS = ("token_embedding", "prompt_positions", "answer_positions")
 
 
 class Packed:
-    """Parameters laid end to end in one vector, of which they become views.
+    """Parameters laid end to end: in float32 for the optimiser, and as what is computed with.
 
     Casting, clipping and stepping then cost one operation where they cost one for each parameter.
 
     Args:
-        parameters: by name, all on one device, and all of them wanting a gradient or none;
-            changing `vector` changes them from now on.
-        is_cast: whether they are computed with in another precision than float32.
+        parameters: by name, all on one device, and all of them wanting a gradient or none; from
+            now on they are views of one vector, in this precision.
+        precision: to compute in.
     """
 
-    def __init__(self, parameters: dict[str, nn.Parameter], is_cast: bool):
-        self.is_cast = is_cast
-        self.shapes = {name: parameter.shape for name, parameter in parameters.items()}
-        joined = torch.cat([p.detach().flatten() for p in parameters.values()])
+    def __init__(self, parameters: dict[str, nn.Parameter], precision: torch.dtype):
+        self.parameters = parameters
+        joined = torch.cat([parameter.detach().flatten() for parameter in parameters.values()])
         trains = next(iter(parameters.values())).requires_grad
         self.vector = nn.Parameter(joined, requires_grad=trains)
-        views = self.parts(self.vector.detach())
-        for name, parameter in parameters.items():
-            parameter.data = views[name]
+        self.vector.grad = torch.zeros_like(joined) if trains else None
+        self.rounded = joined.to(precision)  # in float32 the very same memory
+        for parameter, part in zip(parameters.values(), self.parts(self.rounded), strict=True):
+            parameter.data = part
 
-    def parts(self, vector: Tensor) -> dict[str, Tensor]:
-        """What a vector of this layout holds, by name: views, through which gradients pass."""
-        cut = vector.split([shape.numel() for shape in self.shapes.values()])
-        shapes = self.shapes.items()
-        return {name: part.view(shape) for (name, shape), part in zip(shapes, cut, strict=True)}
+    def round(self) -> None:
+        """Gives the parameters the values that the vector has now."""
+        if self.rounded.dtype != self.vector.dtype:
+            self.rounded.copy_(self.vector.detach())
+
+    def collect(self, gradients: Iterable[Tensor]) -> None:
+        """Lays the parameters' gradients end to end as the vector's."""
+        torch.cat([gradient.flatten() for gradient in gradients], out=self.vector.grad)
+
+    def parts(self, vector: Tensor) -> Iterable[Tensor]:
+        """What a vector of this layout holds for each parameter: views."""
+        shapes = [parameter.shape for parameter in self.parameters.values()]
+        cut = vector.split([shape.numel() for shape in shapes])
+        return (part.view(shape) for part, shape in zip(cut, shapes, strict=True))
 
 
 class PackedWeights:
@@ -41,32 +53,39 @@ class PackedWeights:
     Parameters that want no gradient are in vectors of their own, which are not in `vectors`.
 
     Args:
-        model: on its device already.
+        model: on its device already; its layers are cast to `precision`.
+        precision: to compute in.
     """
 
-    def __init__(self, model: nn.Module):
+    def __init__(self, model: nn.Module, precision: torch.dtype):
         groups: dict[tuple[str, bool], dict[str, nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
             kind = "embeddings" if name.startswith(EMBEDDINGS) else "layers"
             groups.setdefault((kind, parameter.requires_grad), {})[name] = parameter
-        packed = {key: Packed(named, key[0] == "layers") for key, named in groups.items()}
-        self.packed = list(packed.values())
-        self.vectors = {kind: each.vector for (kind, trains), each in packed.items() if trains}
+        of_kind = {"embeddings": torch.float32, "layers": precision}
+        self.packed = {key: Packed(named, of_kind[key[0]]) for key, named in groups.items()}
+        self.trained = {kind: each for (kind, trains), each in self.packed.items() if trains}
+        self.vectors = {kind: packed.vector for kind, packed in self.trained.items()}
 
-    def cast(self, precision: torch.dtype) -> dict[str, Tensor]:
-        """The weights to compute with, by name: layers in this precision.
+    def round(self) -> None:
+        """Gives the model the values that the vectors have now.
 
-        Cast once a step, where autocast would cast every layer's input and output as well.
+        Once a step, where autocast would cast every layer's input and output as well.
         """
-        weights: dict[str, Tensor] = {}
-        for packed in self.packed:
-            vector = packed.vector
-            weights |= packed.parts(vector.to(precision) if packed.is_cast else vector)
-        return weights
+        for packed in self.trained.values():
+            packed.round()
+
+    def differentiate(self, loss: Tensor) -> None:
+        """Gives the vectors the gradient of a loss that the model was used for."""
+        wanted = [p for packed in self.trained.values() for p in packed.parameters.values()]
+        gradients = iter(torch.autograd.grad(loss, wanted, materialize_grads=True))
+        for packed in self.trained.values():
+            packed.collect(islice(gradients, len(packed.parameters)))
 
     def copy(self) -> dict[str, Tensor]:
-        """A copy of the weights by name."""
+        """A copy of the weights by name, in float32."""
         weights: dict[str, Tensor] = {}
-        for packed in self.packed:
-            weights |= packed.parts(packed.vector.detach().clone())
+        for packed in self.packed.values():
+            parts = packed.parts(packed.vector.detach().clone())
+            weights |= zip(packed.parameters, parts, strict=True)
         return weights
