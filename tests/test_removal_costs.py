@@ -30,6 +30,7 @@ from toytask_cli.tokenizer import EOS, PAD
 RECIPE = resolve("default", SMALL)
 GRID = build_grid(RECIPE)
 PAIRS = GRID.matched_pairs()[1]
+ALL = torch.arange(SMALL["d_sae"])
 SETS = st.lists(st.lists(st.integers(0, SMALL["d_sae"] - 1), unique=True), max_size=6)
 
 
@@ -85,10 +86,20 @@ def test_closed_form_and_hooks_agree_on_every_neuron_position_and_replacement(ma
     model = make()
     values = (torch.zeros(48), survey(model, GRID, PAIRS).mean_acts)
     for examples in GRID.matched(PAIRS):
-        fast, slow = (f(model, examples, values) for f in (closed_form, one_by_one))
+        fast, slow = (f(model, examples, ALL, values) for f in (closed_form, one_by_one))
         for one, other in zip(fast, slow, strict=True):
             assert one.abs().max() > 0.01
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_some_neurons_cost_what_they_do_among_all(method: str) -> None:
+    model, some = fresh(), torch.tensor([40, 3, 17])
+    values = survey(model, GRID, PAIRS).mean_acts
+    examples = GRID.matched(PAIRS)[1]
+    (among_all,) = METHODS[method](model, examples, ALL, [values])
+    (alone,) = METHODS[method](model, examples, some, [values[some]])
+    torch.testing.assert_close(alone, among_all[..., some], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -98,7 +109,7 @@ def test_pads_and_silent_neurons_cost_nothing(method: str) -> None:
         model.sae.encoder.bias[7] = -1000.0
     plain = GRID.matched(PAIRS)[0]
     padded = Examples(plain.prompts, pad_to(plain.answers, 6), plain.tasks, plain.pairs)
-    (costs,) = METHODS[method](model, padded, [torch.zeros(48)])
+    (costs,) = METHODS[method](model, padded, ALL, [torch.zeros(48)])
     assert costs.shape == (len(PAIRS), 5, 48)
     assert not costs[padded.answers[:, 1:] == PAD].any()
     assert not costs[..., 7].any()
@@ -110,7 +121,7 @@ def test_large_effects_do_not_overflow() -> None:
         model.sae.decoder.weight[0, 0] = -1000.0
     examples = GRID.matched(PAIRS)[0]
     values = (torch.zeros(2), torch.tensor([1.0, 1.0]))
-    for costs in closed_form(model, examples, values):
+    for costs in closed_form(model, examples, torch.arange(2), values):
         assert costs.isfinite().all()
 
 
@@ -176,7 +187,7 @@ def test_the_halves_average_to_the_importance_and_intervals_hold_it() -> None:
 
 def test_a_bootstrap_interval_has_the_width_of_the_normal_one() -> None:
     model, grid = memorised("sum", "concat")
-    (costs,) = closed_form(model, grid.matched(PAIRS)[0], [torch.zeros(48)])
+    (costs,) = closed_form(model, grid.matched(PAIRS)[0], ALL, [torch.zeros(48)])
     losses = costs.sum(dim=1) / 2
     neuron = int(losses.mean(dim=0).argmax())
     means = survey(model, grid, PAIRS).mean_acts

@@ -11,12 +11,15 @@ The logits come from x, not from x̂.
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toytask_cli.dataset import padded_length
 from toytask_cli.errors import UsageError
 from toytask_cli.recipe import Recipe
 from toytask_cli.rng import generator
+
+ALL = slice(None)
 
 # Beyond this a recipe is a slip of the pen: 400 MB of weights, and four times that to train.
 MAX_WEIGHTS = 10**8
@@ -154,9 +157,9 @@ class SparseAutoencoder(nn.Module):
         acts = self.relu(pre_acts)
         return pre_acts, acts, self.decoder(acts)
 
-    def activate(self, x: Tensor) -> Tensor:
-        """x [..., d_model] → f [..., d_sae] alone."""
-        return self.relu(self.encoder(x))
+    def activate(self, x: Tensor, neurons: Tensor | slice = ALL) -> Tensor:
+        """x [..., d_model] → f of these neurons alone, [..., neurons]."""
+        return F.linear(x, self.encoder.weight[neurons], self.encoder.bias[neurons]).relu()
 
 
 class Transformer(nn.Module):

@@ -39,12 +39,15 @@ def logits_without(
         UsageError: an unknown `error`.
     """
     check_error(error)
-    effects = readout_effects(model)
-    masks = [None if s is AS_TRAINED else _mask(s, effects) for s in sets]
+    device = model.readout.weight.device
+    some = [torch.empty(0, dtype=torch.int64), *(s.cpu() for s in sets if s is not AS_TRAINED)]
+    removed = torch.cat(some).unique().to(device)
+    masks = [None if s is AS_TRAINED else torch.isin(removed, s.to(device)).float() for s in sets]
+    effects = readout_effects(model)[removed]
     for batch, resid in residuals(model, examples):
-        trained, by_example = model.readout(resid), model.sae.activate(resid)
+        trained, by_example = model.readout(resid), model.sae.activate(resid, removed)
         acts = by_example.flatten(0, 1).T.contiguous()  # a neuron's activations lie side by side
-        start = trained if error == "keep" else model.readout(model.sae.decoder(by_example))
+        start = trained if error == "keep" else model.readout(model.sae(resid)[2])
         logits, gone = start.clone(), torch.zeros_like(effects[:, 0])
         for number, mask in enumerate(masks):
             if mask is None:
@@ -57,13 +60,6 @@ def logits_without(
             logits.view(-1, logits.shape[-1]).addmm_(weights.T, effects[changed], alpha=-1)
             gone = mask
             yield number, batch, logits
-
-
-def _mask(neurons: Tensor, effects: Tensor) -> Tensor:
-    """[d_sae] 1 at these neurons, 0 elsewhere."""
-    mask = torch.zeros_like(effects[:, 0])
-    mask[neurons.to(mask.device)] = 1
-    return mask
 
 
 def right_without(

@@ -34,52 +34,57 @@ def readout_effects(model: Transformer) -> Tensor:
 
 @torch.no_grad()
 def closed_form(
-    model: Transformer, examples: Examples, replacements: Sequence[Tensor]
+    model: Transformer, examples: Examples, neurons: Tensor, replacements: Sequence[Tensor]
 ) -> list[Tensor]:
-    """Costs of all neurons from one forward pass.
+    """Costs of all these neurons from one forward pass.
 
     Args:
         examples: one batch, on the model's device.
-        replacements: for each answer wanted, the [d_sae] values that neurons are set to; zeros
+        neurons: [k] indices.
+        replacements: for each answer wanted, the [k] values that the neurons are set to; zeros
             for removal.
 
     Returns:
-        For each replacement, [n, length, d_sae] the rise of the cross-entropy, nats; 0 at pads.
+        For each replacement, [n, length, k] the rise of the cross-entropy, nats; 0 at pads.
         Beside these, memory is bounded by `ENTRIES` times the vocabulary.
     """
     resid = model.residual(examples.prompts, examples.answers[:, :-1])
-    targets = examples.answers[:, 1:]
-    real = (targets != PAD).unsqueeze(-1)
     log_probs = model.readout(resid).log_softmax(dim=-1).flatten(0, 1)
-    acts, effects = model.sae.activate(resid) * real, readout_effects(model)
-    return [
-        _costs(log_probs, targets.flatten(), acts.flatten(0, 1), effects, values).view_as(acts)
-        * real
-        for values in replacements
-    ]
-
-
-def _costs(
-    log_probs: Tensor, targets: Tensor, acts: Tensor, effects: Tensor, values: Tensor
-) -> Tensor:
-    """[position, d_sae] costs of setting each neuron to its value."""
-    costs = _costs_where_silent(log_probs, targets, effects, values)
+    acts = model.sae.activate(resid, neurons).flatten(0, 1)
+    targets, effects = examples.answers[:, 1:].flatten(), readout_effects(model)[neurons]
     firing = acts.nonzero()
-    for position, neuron in (part.unbind(dim=1) for part in firing.split(ENTRIES)):
-        change = values[neuron] - acts[position, neuron]
-        moved = log_probs.index_select(0, position)
-        moved.addcmul_(effects.index_select(0, neuron), change.unsqueeze(-1))
-        top = moved.amax(dim=-1)
-        total = moved.sub_(top.unsqueeze(-1)).exp_().sum(dim=-1)  # in place: 1.5 times as fast
-        at_target = effects[neuron, targets[position]] * change
-        costs[position, neuron] = top + total.log() - at_target
+    firing = firing[targets[firing[:, 0]] != PAD]
+    costs = []
+    for values in replacements:
+        rises = _costs_where_silent(log_probs, targets, effects, values)
+        for at in (part.unbind(dim=1) for part in firing.split(ENTRIES)):
+            rises[at] = _costs_where_firing(at, log_probs, targets, acts, effects, values)
+        costs.append(rises.unflatten(0, resid.shape[:2]))
     return costs
+
+
+def _costs_where_firing(
+    at: tuple[Tensor, Tensor],
+    log_probs: Tensor,
+    targets: Tensor,
+    acts: Tensor,
+    effects: Tensor,
+    values: Tensor,
+) -> Tensor:
+    """[entry] costs of setting a neuron to its value, at [entry] positions and [entry] neurons."""
+    position, neuron = at
+    change = values[neuron] - acts[at]
+    moved = log_probs.index_select(0, position)
+    moved.addcmul_(effects.index_select(0, neuron), change.unsqueeze(-1))
+    top = moved.amax(dim=-1)
+    total = moved.sub_(top.unsqueeze(-1)).exp_().sum(dim=-1)  # in place: 1.5 times as fast
+    return top + total.log() - effects[neuron, targets[position]] * change
 
 
 def _costs_where_silent(
     log_probs: Tensor, targets: Tensor, effects: Tensor, values: Tensor
 ) -> Tensor:
-    """[position, d_sae] costs of lifting each neuron from zero to its value."""
+    """[position, neuron] costs of lifting each neuron from zero to its value, 0 at pads."""
     costs = log_probs.new_zeros(len(log_probs), len(values))
     lifted = values.nonzero().squeeze(-1)
     if len(lifted):
@@ -87,20 +92,23 @@ def _costs_where_silent(
         top = moved.amax(dim=-1)
         total = log_probs.exp() @ (moved - top.unsqueeze(-1)).exp().T
         costs[:, lifted] = top + total.log() - moved.T[targets]
+        costs[targets == PAD] = 0
     return costs
 
 
 @torch.no_grad()
 def one_by_one(
-    model: Transformer, examples: Examples, replacements: Sequence[Tensor]
+    model: Transformer, examples: Examples, neurons: Tensor, replacements: Sequence[Tensor]
 ) -> list[Tensor]:
     """The same by one forward pass for each neuron, which a hook removes: the reference."""
     plain = _losses(model, examples)
     costs = []
     for values in replacements:
+        replacement = values.new_zeros(model.sae.encoder.out_features)
+        replacement[neurons] = values
         rises = []
-        for neuron in range(len(values)):
-            with removing(model, [neuron], replacement=values):
+        for neuron in neurons.tolist():
+            with removing(model, [neuron], replacement=replacement):
                 rises.append(_losses(model, examples) - plain)
         costs.append(torch.stack(rises, dim=-1))
     return costs
@@ -116,5 +124,5 @@ def _losses(model: Transformer, examples: Examples) -> Tensor:
     return losses.view_as(targets)
 
 
-Costs = Callable[[Transformer, Examples, Sequence[Tensor]], list[Tensor]]
+Costs = Callable[[Transformer, Examples, Tensor, Sequence[Tensor]], list[Tensor]]
 METHODS: dict[str, Costs] = {"closed": closed_form, "hooks": one_by_one}

@@ -52,8 +52,8 @@ def tally(
         draw: where halves and resamples come from.
     """
     device = model.readout.weight.device
-    values = (torch.zeros_like(means).to(device), means.to(device))
-    live = values[1].nonzero().squeeze(-1)
+    live = means.to(device).nonzero().squeeze(-1)
+    values = (torch.zeros(len(live), device=device), means.to(device)[live])
     n_tasks, n_places = len(grid.tasks), grid.answers.shape[-1] - 1
     sums = torch.zeros(n_tasks, 3 + resamples, len(live), device=device)
     mean_sums = torch.zeros(n_tasks, len(live), device=device)
@@ -66,7 +66,7 @@ def tally(
         totals += weights.sum(dim=1)
         for task, examples in enumerate(grid.matched(chunk)):
             batch = examples.cut().to(device)
-            removed, averaged = (cost[..., live] for cost in costs(model, batch, values))
+            removed, averaged = costs(model, batch, live, values)
             real = batch.answers[:, 1:] != PAD
             lengths = real.sum(dim=1, keepdim=True)
             sums[task].addmm_(weights, removed.sum(dim=1) / lengths)
