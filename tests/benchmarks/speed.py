@@ -4,8 +4,8 @@
     python tests/benchmarks/speed.py --threads 4 --learn 0 1 2
 
 An epoch of preset `article`, validation included, against `baseline.py`, turn by turn in one
-process, medians; on a GPU also all its epochs; importance against one removal at a time; the
-commands' start-up on a finished run; and, with `--learn`, the time until both tasks are right to
+process, medians; on a GPU also all its epochs; on a finished run, importance against one removal
+at a time and the commands' start-up; and, with `--learn`, the time until both tasks are right to
 the article's 98.1 %.
 """
 
@@ -115,9 +115,9 @@ def compare_learning(device: str, seeds: list[int]) -> None:
     compared(what, median(plain), median(ours))
 
 
-def compare_importance() -> None:
+def compare_importance(run: Path, repeats: int) -> None:
     """All neurons, all validation pairs, all tasks."""
-    found = importance.measure()
+    found = importance.measure(run, repeats)
     compared(f"importance of {found.neurons} neurons, {found.pairs} pairs", found.slow, found.fast)
 
 
@@ -160,7 +160,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Ours against the plain way, as Markdown.")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--run", type=Path, help="finished run, to time the commands on")
+    parser.add_argument(
+        "--run", type=Path, help="finished run, to time importance and the commands on"
+    )
     parser.add_argument("--learn", type=int, nargs="+", metavar="SEED", help="train these; long")
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
@@ -177,7 +179,8 @@ def main() -> None:
         plain_epoch = compare_epochs(device, args.repeats)
         if device == "cuda":
             compare_runs(device, plain_epoch)
-    compare_importance()
+    if args.run:
+        compare_importance(args.run, args.repeats)
     for device in devices if args.learn else []:
         compare_learning(device, args.learn)
     if args.run:

@@ -38,7 +38,8 @@ class Packed:
 
     def collect(self, gradients: Iterable[Tensor]) -> None:
         """Lays the parameters' gradients end to end as the vector's."""
-        torch.cat([gradient.flatten() for gradient in gradients], out=self.vector.grad)
+        assert self.vector.grad is not None
+        self.vector.grad.copy_(torch.cat([gradient.flatten() for gradient in gradients]))
 
     def parts(self, vector: Tensor) -> Iterable[Tensor]:
         """What a vector of this layout holds for each parameter: views."""
