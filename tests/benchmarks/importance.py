@@ -18,6 +18,7 @@ import torch
 from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.removal_costs import closed_form, one_by_one
 from toytask_cli.analysis.tally import CHUNK
+from toytask_cli.device import find_device
 from toytask_cli.runs.run import Run
 
 SAMPLE = 4  # neurons that are removed one at a time
@@ -37,7 +38,7 @@ def measure(run: Path, repeats: int) -> Times:
     """Times both ways on the same pairs, turn by turn."""
     opened = Run.open(run)
     grid = opened.grid()
-    model = opened.model(grid, torch.device("cpu"))
+    model = opened.model(grid, find_device("cpu"))
     pairs, _ = grid.matched_pairs()
     batches = [batch.cut() for chunk in pairs.split(CHUNK) for batch in grid.matched(chunk)]
     every = torch.arange(opened.config.recipe.d_sae)

@@ -29,7 +29,7 @@ import torch
 from tables import print_header, print_row
 
 from toytask_cli.dataset import build_grid
-from toytask_cli.device import find_precision
+from toytask_cli.device import find_device, find_precision
 from toytask_cli.model import new_model
 from toytask_cli.recipe import resolve
 from toytask_cli.runs.run import Run
@@ -48,7 +48,8 @@ def trainer(preset: str, device: str, precision: torch.dtype, seed: int = 0) -> 
     """A fresh run, nothing written to disk."""
     recipe = resolve(preset, {"seed": seed})
     grid = build_grid(recipe)
-    return Trainer(recipe, grid, new_model(recipe, len(grid.tokenizer)).to(device), precision)
+    model = new_model(recipe, len(grid.tokenizer)).to(find_device(device))
+    return Trainer(recipe, grid, model, precision)
 
 
 def seconds(work: Callable[[], object]) -> float:
