@@ -10,6 +10,7 @@ copied to the device one by one; `.item()` after every batch; validation after e
 import argparse
 import random
 import time
+import warnings
 
 import torch
 import torch.nn.functional as F
@@ -21,10 +22,16 @@ MSE_ALPHA, L1_LAMBDA = 1.0, 1e-3
 VOCABULARY = {token: i for i, token in enumerate([" ", "B", "E", "C", "+", *map(str, range(199))])}
 PAD = VOCABULARY[" "]
 
+warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
+
 
 def all_examples() -> list[tuple[str, str]]:
     """Every prompt with its answer."""
-    pairs = [(a, b) for a in range(100) for b in range(100)]
+    return both_tasks([(a, b) for a in range(100) for b in range(100)])
+
+
+def both_tasks(pairs: list[tuple[int, int]]) -> list[tuple[str, str]]:
+    """The examples of these operands: sums, then concatenations."""
     sums = [(f"B{a}+{b}E", f"B{a + b}E") for a, b in pairs]
     return sums + [(f"B{a}C{b}E", f"B{a}{b}E") for a, b in pairs]
 
@@ -140,12 +147,29 @@ class Training:
             self.weights = {k: v.clone() for k, v in self.model.state_dict().items()}
         return total / len(self.train_loader), validation, accuracy
 
-    @torch.no_grad()
     def validate(self) -> tuple[float, float]:
+        """`judge` of the validation part."""
+        return self.judge(self.validation_loader)
+
+    def loss_without(self, neuron: int, examples: list[tuple[str, str]]) -> float:
+        """Mean loss on examples with what a neuron adds taken out of the transformer's output."""
+
+        def remove(_module: nn.Module, _args: object, out: Tensor) -> Tensor:
+            acts = F.relu(self.model.sae_encoder(out))
+            return out - acts[..., neuron, None] * self.model.sae_decoder.weight[:, neuron]
+
+        hook = self.model.transformer.register_forward_hook(remove)
+        try:
+            return self.judge(DataLoader(StringDataset(examples), batch_size=BATCH))[0]
+        finally:
+            hook.remove()
+
+    @torch.no_grad()
+    def judge(self, loader: DataLoader[tuple[Tensor, Tensor]]) -> tuple[float, float]:
         """Mean loss over the batches, and exact match of the task that does worse."""
         self.model.eval()
         total, right, seen = 0.0, [0, 0], [0, 0]
-        for prompts, answers in self.validation_loader:
+        for prompts, answers in loader:
             loss, hits = loss_and_hits(self.model, prompts.to(self.device), answers.to(self.device))
             total += loss.item()
             for task, symbol in enumerate("+C"):
@@ -153,7 +177,7 @@ class Training:
                 right[task] += int(hits.cpu()[mine].sum())
                 seen[task] += int(mine.sum())
         accuracy = min(r / n for r, n in zip(right, seen, strict=True))
-        return total / len(self.validation_loader), accuracy
+        return total / len(loader), accuracy
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ import shutil
 import subprocess
 import sys
 import time
-import warnings
 from collections import deque
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -119,7 +118,9 @@ def compare_learning(device: str, seeds: list[int]) -> None:
 def compare_importance(run: Path, repeats: int) -> None:
     """All neurons, all validation pairs, all tasks."""
     found = importance.measure(run, repeats)
-    compared(f"importance of {found.neurons} neurons, {found.pairs} pairs", found.slow, found.fast)
+    what = f"importance of {found.neurons} neurons, {found.pairs} pairs"
+    compared(what, found.plain, found.fast)
+    compared(f"{what}, plain way by our model", found.slow, found.fast)
 
 
 def start_up(run: Path, repeats: int) -> None:
@@ -168,7 +169,6 @@ def main() -> None:
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = str(args.threads)
     torch.set_num_threads(args.threads)
-    warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
 
     load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
     print(f"torch {torch.__version__}, {platform.machine()}, {os.cpu_count()} processors,")

@@ -39,7 +39,8 @@ class Packed:
     def collect(self, gradients: Iterable[Tensor]) -> None:
         """Lays the parameters' gradients end to end as the vector's."""
         assert self.vector.grad is not None
-        self.vector.grad.copy_(torch.cat([gradient.flatten() for gradient in gradients]))
+        for part, gradient in zip(self.parts(self.vector.grad), gradients, strict=True):
+            part.copy_(gradient)
 
     def parts(self, vector: Tensor) -> Iterable[Tensor]:
         """What a vector of this layout holds for each parameter: views."""
