@@ -38,7 +38,7 @@ from toytask_cli.runs.datafile import write_data
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
-ROUNDS = 150
+ROUNDS = 90
 IN_PROCESS = 53  # rounds of which one is repeated in a process of its own
 SECONDS = 60  # after which a command hangs; the slowest takes one
 CPU = torch.device("cpu")
