@@ -46,7 +46,8 @@ def closed_form(
 
     Returns:
         For each replacement, [n, length, k] the rise of the cross-entropy, nats; 0 at pads.
-        Beside these, memory is bounded by `ENTRIES` times the vocabulary.
+        Beside these and a few numbers for each firing neuron, memory is bounded by `ENTRIES` times
+        the vocabulary.
     """
     resid = model.residual(examples.prompts, examples.answers[:, :-1])
     log_probs = model.readout(resid).log_softmax(dim=-1).flatten(0, 1)
