@@ -141,15 +141,11 @@ class Training:
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             total += loss.item()
-        validation, accuracy = self.validate()
+        validation, accuracy = self.judge(self.validation_loader)
         if validation < self.best:
             self.best = validation
             self.weights = {k: v.clone() for k, v in self.model.state_dict().items()}
         return total / len(self.train_loader), validation, accuracy
-
-    def validate(self) -> tuple[float, float]:
-        """`judge` of the validation part."""
-        return self.judge(self.validation_loader)
 
     def loss_without(self, neuron: int, examples: list[tuple[str, str]]) -> float:
         """Mean loss on examples with what a neuron adds taken out of the transformer's output."""

@@ -15,8 +15,6 @@ import os
 import resource
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -24,6 +22,7 @@ from typing import Any
 
 import torch
 from tables import print_table
+from timing import seconds
 
 from toytask_cli.analysis.ablation import ablate
 from toytask_cli.analysis.importance import score_neurons
@@ -62,13 +61,6 @@ def recipe_of(case: dict[str, Any]) -> Any:
     """A small model; with three digits few of the many pairs, since the cost is by the pair."""
     few = {"train_fraction": 0.99, "validation_fraction": 0.005} if case.get("digits") == 3 else {}
     return resolve("default", {**SMALL, **few, **case})
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 @torch.no_grad()

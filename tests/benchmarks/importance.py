@@ -8,7 +8,6 @@ pairs, whichever it is, so the rest is multiplied.
 """
 
 import argparse
-import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import baseline
 import torch
+from timing import seconds
 
 from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.removal_costs import closed_form, one_by_one
@@ -70,13 +70,6 @@ def measure(run: Path, repeats: int) -> Times:
     # Our way of one at a time also runs the model once with nothing removed.
     slow /= SAMPLE + 1
     return Times(len(every), len(pairs), plain * len(every), slow * len(every), fast, whole)
-
-
-def seconds(work: Callable[[], None]) -> float:
-    """How long it takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
 
 
 def main() -> None:

@@ -29,6 +29,7 @@ import baseline
 import importance
 import torch
 from tables import print_header, print_row
+from timing import seconds
 
 from toytask_cli.dataset import build_grid
 from toytask_cli.device import find_device, find_precision
@@ -52,15 +53,6 @@ def trainer(preset: str, device: str, precision: torch.dtype, seed: int = 0) -> 
     grid = build_grid(recipe)
     model = new_model(recipe, len(grid.tokenizer)).to(find_device(device))
     return Trainer(recipe, grid, model, precision)
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes, to the end of what was sent to a GPU."""
-    start = time.perf_counter()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
 
 
 def precisions(device: str) -> list[str]:
@@ -103,8 +95,9 @@ def compare_epochs(device: str, repeats: int) -> float:
         for contestant in contestants.values():
             stack.enter_context(contestant.process)
         turns = [{k: each.turn() for k, each in contestants.items()} for _ in range(repeats + 1)]
-    plain, *ours = (median(turn[kind] for turn in turns[1:]) for kind in contestants)
-    for kind, epoch in zip(precisions(device), ours, strict=True):
+    medians = {kind: median(turn[kind] for turn in turns[1:]) for kind in contestants}
+    plain = medians.pop("plain")
+    for kind, epoch in medians.items():
         compared(f"epoch with validation, {device}, {kind}", plain, epoch)
     return plain
 

@@ -22,6 +22,14 @@ class Scores(NamedTuple):
     loss: Tensor  # [n] mean cross-entropy over the answer's tokens, nats
 
 
+def token_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """[...] cross-entropy of [..., vocabulary] logits at each target, nats; 0 at pads."""
+    losses = F.cross_entropy(
+        logits.flatten(0, -2), targets.flatten(), ignore_index=PAD, reduction="none"
+    )
+    return losses.view_as(targets)
+
+
 def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
     """[n] each example's mean cross-entropy over its answer tokens, in nats.
 
@@ -30,10 +38,7 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
         answers: [n, length + 1] token ids, `B` first.
     """
     targets = answers[:, 1:]
-    losses = F.cross_entropy(
-        logits.flatten(0, 1), targets.flatten(), ignore_index=PAD, reduction="none"
-    ).view_as(targets)
-    return losses.sum(dim=1) / (targets != PAD).sum(dim=1)
+    return token_loss(logits, targets).sum(dim=1) / (targets != PAD).sum(dim=1)
 
 
 @torch.no_grad()

@@ -11,12 +11,13 @@ neuron is set to a mean m_i instead, the logits change by (m_i − f_i) U_i. Whe
 that is the same vector everywhere, so the sum becomes one matrix product, Σ_v p_v exp(m_i U_iv).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from toytask_cli.analysis.prediction import token_loss
 from toytask_cli.dataset import Examples
 from toytask_cli.hooks import removing
 from toytask_cli.model import Transformer
@@ -55,30 +56,33 @@ def closed_form(
     targets, effects = examples.answers[:, 1:].flatten(), readout_effects(model)[neurons]
     firing = acts.nonzero()
     at = firing.unbind(dim=1)
+    changes = [values[at[1]] - acts[at] for values in replacements]
+    costs_there = _costs_where_firing(log_probs, targets, effects, firing, changes)
     costs = []
-    for values in replacements:
+    for values, there in zip(replacements, costs_there, strict=True):
         rises = _costs_where_silent(log_probs, targets, effects, values)
-        changes = values[at[1]] - acts[at]
-        rises[at] = _costs_where_firing(firing, changes, log_probs, targets, effects)
+        rises[at] = there
         costs.append(rises.unflatten(0, resid.shape[:2]))
     return costs
 
 
 def _costs_where_firing(
-    firing: Tensor, changes: Tensor, log_probs: Tensor, targets: Tensor, effects: Tensor
-) -> Tensor:
-    """[entry] costs of changing activations by [entry], at [entry, 2] positions and neurons."""
+    log_probs: Tensor, targets: Tensor, effects: Tensor, firing: Tensor, changes: list[Tensor]
+) -> Iterator[Tensor]:
+    """[entry] costs of each change [entry] of activations, at [entry, 2] positions and neurons."""
     position = firing[:, 0]
     table = torch.cat([log_probs, effects])
     rows = firing + firing.new_tensor([0, len(log_probs)])
-    weights = torch.stack([torch.ones_like(changes), changes], dim=1)
-    parts = (part.split(ENTRIES) for part in (rows, weights, targets[position]))
-    losses = [
-        # A row of log-probabilities and a multiple of a neuron's effects, added in one pass.
-        _losses(F.embedding_bag(row, table, per_sample_weights=weight, mode="sum"), target)
-        for row, weight, target in zip(*parts, strict=True)
-    ]
-    return torch.cat(losses) - _losses(log_probs, targets)[position]
+    aims, plain = targets[position], token_loss(log_probs, targets)[position]
+    for change in changes:
+        weights = torch.stack([torch.ones_like(change), change], dim=1)
+        parts = (part.split(ENTRIES) for part in (rows, weights, aims))
+        losses = [
+            # A row of log-probabilities and a multiple of a neuron's effects, added in one pass.
+            token_loss(F.embedding_bag(row, table, per_sample_weights=weight, mode="sum"), aim)
+            for row, weight, aim in zip(*parts, strict=True)
+        ]
+        yield torch.cat(losses) - plain
 
 
 def _costs_where_silent(
@@ -101,7 +105,12 @@ def one_by_one(
     model: Transformer, examples: Examples, neurons: Tensor, replacements: Sequence[Tensor]
 ) -> list[Tensor]:
     """The same by one forward pass for each neuron, which a hook removes: the reference."""
-    plain = _forward_losses(model, examples)
+
+    def losses() -> Tensor:
+        logits = model(examples.prompts, examples.answers[:, :-1]).logits
+        return token_loss(logits, examples.answers[:, 1:])
+
+    plain = losses()
     costs = []
     for values in replacements:
         replacement = values.new_zeros(model.sae.encoder.out_features)
@@ -109,21 +118,9 @@ def one_by_one(
         rises = []
         for neuron in neurons.tolist():
             with removing(model, [neuron], replacement=replacement):
-                rises.append(_forward_losses(model, examples) - plain)
+                rises.append(losses() - plain)
         costs.append(torch.stack(rises, dim=-1))
     return costs
-
-
-def _forward_losses(model: Transformer, examples: Examples) -> Tensor:
-    """[n, length] cross-entropy, 0 at pads."""
-    logits = model(examples.prompts, examples.answers[:, :-1]).logits
-    targets = examples.answers[:, 1:]
-    return _losses(logits.flatten(0, 1), targets.flatten()).view_as(targets)
-
-
-def _losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """[n] cross-entropy of [n, vocabulary] logits, 0 where the target is a pad."""
-    return F.cross_entropy(logits, targets, ignore_index=PAD, reduction="none")
 
 
 Costs = Callable[[Transformer, Examples, Tensor, Sequence[Tensor]], list[Tensor]]

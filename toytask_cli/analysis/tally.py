@@ -52,8 +52,9 @@ def tally(
         draw: where halves and resamples come from.
     """
     device = model.readout.weight.device
-    live = means.to(device).nonzero().squeeze(-1)
-    values = (torch.zeros(len(live), device=device), means.to(device)[live])
+    means = means.to(device)
+    live = means.nonzero().squeeze(-1)
+    values = (torch.zeros_like(means[live]), means[live])
     n_tasks, n_places = len(grid.tasks), grid.answers.shape[-1] - 1
     sums = torch.zeros(n_tasks, 3 + resamples, len(live), device=device)
     mean_sums = torch.zeros(n_tasks, len(live), device=device)
