@@ -11,7 +11,7 @@ neuron is set to a mean m_i instead, the logits change by (m_i − f_i) U_i. Whe
 that is the same vector everywhere, so the sum becomes one matrix product, Σ_v p_v exp(m_i U_iv).
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -56,33 +56,32 @@ def closed_form(
     targets, effects = examples.answers[:, 1:].flatten(), readout_effects(model)[neurons]
     firing = acts.nonzero()
     at = firing.unbind(dim=1)
-    changes = [values[at[1]] - acts[at] for values in replacements]
-    costs_there = _costs_where_firing(log_probs, targets, effects, firing, changes)
     costs = []
-    for values, there in zip(replacements, costs_there, strict=True):
+    for values in replacements:
         rises = _costs_where_silent(log_probs, targets, effects, values)
-        rises[at] = there
+        changes = values[at[1]] - acts[at]
+        rises[at] = _costs_where_firing(firing, changes, log_probs, targets, effects)
         costs.append(rises.unflatten(0, resid.shape[:2]))
     return costs
 
 
 def _costs_where_firing(
-    log_probs: Tensor, targets: Tensor, effects: Tensor, firing: Tensor, changes: list[Tensor]
-) -> Iterator[Tensor]:
-    """[entry] costs of each change [entry] of activations, at [entry, 2] positions and neurons."""
+    firing: Tensor, changes: Tensor, log_probs: Tensor, targets: Tensor, effects: Tensor
+) -> Tensor:
+    """[entry] costs of changing activations by [entry], at [entry, 2] positions and neurons."""
+    # Anew for each replacement: kept from one to the next, this fragments memory (a quarter more
+    # at 16,384 neurons) and saves one hundredth of the time.
     position = firing[:, 0]
     table = torch.cat([log_probs, effects])
     rows = firing + firing.new_tensor([0, len(log_probs)])
-    aims, plain = targets[position], token_loss(log_probs, targets)[position]
-    for change in changes:
-        weights = torch.stack([torch.ones_like(change), change], dim=1)
-        parts = (part.split(ENTRIES) for part in (rows, weights, aims))
-        losses = [
-            # A row of log-probabilities and a multiple of a neuron's effects, added in one pass.
-            token_loss(F.embedding_bag(row, table, per_sample_weights=weight, mode="sum"), aim)
-            for row, weight, aim in zip(*parts, strict=True)
-        ]
-        yield torch.cat(losses) - plain
+    weights = torch.stack([torch.ones_like(changes), changes], dim=1)
+    parts = (part.split(ENTRIES) for part in (rows, weights, targets[position]))
+    losses = [
+        # A row of log-probabilities and a multiple of a neuron's effects, added in one pass.
+        token_loss(F.embedding_bag(row, table, per_sample_weights=weight, mode="sum"), target)
+        for row, weight, target in zip(*parts, strict=True)
+    ]
+    return torch.cat(losses) - token_loss(log_probs, targets)[position]
 
 
 def _costs_where_silent(
