@@ -25,7 +25,8 @@ import pytest
 import torch
 from conftest import COMPETENT, Command, Result
 from memorised_run import environment
-from mutations import DATA, GIGABYTE, MUTATIONS, RUN, Victim
+from mutations import MUTATIONS
+from mutations.victim import DATA, GIGABYTE, RUN, Victim
 from rich.console import Console
 
 from toytask_cli.cli.app import main
