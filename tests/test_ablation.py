@@ -11,7 +11,7 @@ from memorised import memorised
 
 from toytask_cli.analysis.ablation import ablate, largest_that_keeps, selectivity_gap
 from toytask_cli.analysis.ablation_report import Ablation
-from toytask_cli.analysis.importance import ImportanceTensors, measure_importance
+from toytask_cli.analysis.importance import ImportanceTensors, score_neurons
 from toytask_cli.analysis.prediction import score
 from toytask_cli.analysis.rule import choose_neurons
 from toytask_cli.analysis.statistics import wilson
@@ -25,7 +25,7 @@ CHOOSE, REPORT = GRID.matched_pairs()
 @cache
 def found(*tasks: str) -> ImportanceTensors:
     model, grid = memorised(*tasks)
-    return measure_importance(model, grid, seed=0, resamples=20)[1]
+    return score_neurons(model, grid, seed=0, resamples=20).tensors
 
 
 def run(remove: Sequence[str] = ("concat",), **options: object) -> Ablation:

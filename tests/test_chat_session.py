@@ -8,7 +8,7 @@ from memorised_run import CPU, memorised_run
 from toytask_cli.analysis.ablation import ablate
 from toytask_cli.analysis.conversation import Variant, look_up
 from toytask_cli.analysis.explanation import explain
-from toytask_cli.analysis.importance import measure_importance
+from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.mistakes import answer_texts
 from toytask_cli.analysis.prediction import decode_greedily
 from toytask_cli.cli.chat_session import BY_HAND, TRAINED, Chat
@@ -26,7 +26,7 @@ CONCAT = TASKS["concat"]
 def known():
     """A tiny model that knows its whole grid, its grid, and its neurons' importance."""
     model, grid = memorised("sum", "concat")
-    return model, grid, measure_importance(model, grid, seed=0)[1]
+    return model, grid, score_neurons(model, grid, seed=0).tensors
 
 
 @pytest.fixture(scope="module")

@@ -2,30 +2,40 @@
 
 import json
 from dataclasses import asdict
+from typing import Any
 
 import pytest
 import torch
 from memorised import SMALL, memorised
 
-from toytask_cli.analysis.importance import (
+from toytask_cli.analysis.importance import ImportanceTensors, score_neurons
+from toytask_cli.analysis.importance_report import (
     DEFINITIONS,
     Importance,
-    measure_importance,
+    report_importance,
     top_neurons,
 )
 from toytask_cli.analysis.survey import pairs_to_judge, survey
-from toytask_cli.dataset import build_grid
+from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
-from toytask_cli.model import new_model
+from toytask_cli.model import Transformer, new_model
 from toytask_cli.recipe import resolve
 from toytask_cli.rng import generator
 
 MODEL, GRID = memorised("sum", "concat")
 
 
+def measure(
+    model: Transformer = MODEL, grid: Grid = GRID, **options: Any
+) -> tuple[Importance, ImportanceTensors]:
+    """The report and the tensors, with a short bootstrap."""
+    scores = score_neurons(model, grid, **{"seed": 0, "resamples": 50, **options})
+    return report_importance(model, grid, scores), scores.tensors
+
+
 def test_both_methods_give_the_same_report() -> None:
-    fast, fast_tensors = measure_importance(MODEL, GRID, seed=0, resamples=50)
-    slow, slow_tensors = measure_importance(MODEL, GRID, seed=0, resamples=50, method="hooks")
+    fast, fast_tensors = measure()
+    slow, slow_tensors = measure(method="hooks")
     assert (fast.method, slow.method) == ("closed", "hooks")
     for one, other in zip(fast_tensors, slow_tensors, strict=True):
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
@@ -33,21 +43,21 @@ def test_both_methods_give_the_same_report() -> None:
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_other_intervals() -> None:
-    _, one = measure_importance(MODEL, GRID, seed=1, resamples=50)
-    _, again = measure_importance(MODEL, GRID, seed=1, resamples=50)
-    _, other = measure_importance(MODEL, GRID, seed=2, resamples=50)
+    _, one = measure(seed=1)
+    _, again = measure(seed=1)
+    _, other = measure(seed=2)
     assert all(map(torch.equal, one, again))
     assert torch.equal(one.importance, other.importance)
     assert not torch.equal(one.low, other.low)
 
 
 def test_a_sample_of_pairs_is_drawn_from_the_right_ones() -> None:
-    report, tensors = measure_importance(MODEL, GRID, seed=0, pairs=7, resamples=50)
-    _, other = measure_importance(MODEL, GRID, seed=1, pairs=7, resamples=50)
+    report, tensors = measure(pairs=7)
+    _, other = measure(seed=1, pairs=7)
     assert report.pairs.used == len(tensors.pairs.unique()) == 7
     assert torch.isin(tensors.pairs, GRID.matched_pairs()[0]).all()
     assert not torch.equal(tensors.pairs, other.pairs)
-    more, _ = measure_importance(MODEL, GRID, seed=0, pairs=10_000, resamples=50)
+    more, _ = measure(pairs=10_000)
     assert more.pairs.used == more.pairs.right
 
 
@@ -75,7 +85,7 @@ def test_pairs_whose_twin_was_trained_on_are_counted() -> None:
 def test_a_model_that_knows_nothing_is_sent_back_to_training() -> None:
     recipe = resolve("default", SMALL)
     with pytest.raises(ToytaskError, match="train it longer"):
-        measure_importance(new_model(recipe, len(GRID.tokenizer)), GRID, seed=0)
+        measure(new_model(recipe, len(GRID.tokenizer)))
 
 
 @pytest.mark.parametrize(
@@ -84,12 +94,12 @@ def test_a_model_that_knows_nothing_is_sent_back_to_training() -> None:
 )
 def test_options_out_of_range_are_refused(options: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        measure_importance(MODEL, GRID, seed=0, **options)
+        measure(**options)
 
 
 def test_the_top_neurons_are_the_largest_positive_ones_in_order() -> None:
     assert top_neurons(torch.tensor([0.1, -1.0, 0.0, 0.3]), 3).tolist() == [3, 0]
-    report, tensors = measure_importance(MODEL, GRID, seed=0, resamples=50)
+    report, tensors = measure()
     for task, name in enumerate(["sum", "concat"]):
         values = [row.tasks[name].importance for row in report.top[name]]
         assert values == sorted(values, reverse=True)
@@ -98,7 +108,7 @@ def test_the_top_neurons_are_the_largest_positive_ones_in_order() -> None:
 
 
 def test_the_joint_effect_is_shown_beside_the_sum_of_the_singles() -> None:
-    report, tensors = measure_importance(MODEL, GRID, seed=0, resamples=50)
+    report, tensors = measure()
     joint = report.joint["concat"]
     singles = float(tensors.importance[1, joint.neurons].sum())
     assert joint.sum_of_singles["concat"] == pytest.approx(singles)
@@ -107,7 +117,7 @@ def test_the_joint_effect_is_shown_beside_the_sum_of_the_singles() -> None:
 
 def test_three_tasks_are_no_different() -> None:
     model, grid = memorised("sum", "concat", "max")
-    report, tensors = measure_importance(model, grid, seed=0, resamples=50)
+    report, tensors = measure(model, grid)
     assert tensors.importance.shape == (3, 48)
     assert list(report.top) == list(report.joint) == ["sum", "concat", "max"]
     assert list(report.split_half) == list(report.zero_and_mean) == ["sum", "concat", "max"]
@@ -127,7 +137,7 @@ def test_density_and_means_are_over_positions_that_are_not_padding() -> None:
 
 
 def test_the_report_is_json_and_its_numbers_are_defined() -> None:
-    report, _ = measure_importance(MODEL, GRID, seed=0, resamples=50)
+    report, _ = measure()
     text = json.dumps(asdict(report), allow_nan=False)
     assert json.loads(text)["top"]["sum"][0]["tasks"]["sum"]["by_place"][2] is None
     settings = {"method", "resamples", "d_sae", "top", "definitions"}

@@ -7,7 +7,8 @@ import torch
 from conftest import TINY_OPTIONS, Command
 from safetensors.torch import load_file, save_file
 
-from toytask_cli.analysis.importance import measure_importance
+from toytask_cli.analysis.importance import score_neurons
+from toytask_cli.analysis.importance_report import report_importance
 from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
 from toytask_cli.figures.style import png
 from toytask_cli.runs.run import Run
@@ -33,12 +34,14 @@ def test_the_report_and_the_matrices_are_what_the_measurement_found(toytask: Com
     report = ask(toytask, "--seed", 3)
     assert report == json.loads(Path("runs/01/reports/importance.json").read_text())
     grid = run.grid()
-    measured, tensors = measure_importance(run.model(grid, torch.device("cpu")), grid, seed=3)
-    for key, value in vars(measured).items():
+    model = run.model(grid, torch.device("cpu"))
+    scores = score_neurons(model, grid, seed=3)
+    tensors = scores.tensors._asdict()
+    for key, value in vars(report_importance(model, grid, scores)).items():
         assert report[key] == plain(value), key
     written = load_file("runs/01/reports/importance.safetensors")
-    assert written.keys() == tensors._asdict().keys()
-    for name, tensor in tensors._asdict().items():
+    assert written.keys() == tensors.keys()
+    for name, tensor in tensors.items():
         assert torch.equal(written[name], tensor), name
     assert written["importance"].shape == (2, 48)
 

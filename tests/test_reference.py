@@ -12,7 +12,7 @@ import torch
 
 from toytask_cli.analysis.ablation import ablate
 from toytask_cli.analysis.evaluation import evaluate
-from toytask_cli.analysis.importance import measure_importance
+from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.sparsity import measure_sparsity
 from toytask_cli.runs.run import Run
 
@@ -36,7 +36,7 @@ def model(run, grid):
 
 @pytest.fixture(scope="module")
 def importance(model, grid):
-    return measure_importance(model, grid, seed=0, resamples=10)
+    return score_neurons(model, grid, seed=0, resamples=10).tensors
 
 
 def test_it_is_a_default_run_and_small_enough_for_a_repository(run):
@@ -65,14 +65,14 @@ def test_its_sparsity_is_what_its_report_says(run, model, grid):
 
 def test_its_importance_is_what_its_report_says(run, importance):
     written = run.read_tensors("importance")["importance"]
-    torch.testing.assert_close(importance[1].importance, written, rtol=1e-3, atol=1e-6)
-    assert run.read_report("importance")["pairs"]["used"] == len(importance[1].pairs)
+    torch.testing.assert_close(importance.importance, written, rtol=1e-3, atol=1e-6)
+    assert run.read_report("importance")["pairs"]["used"] == len(importance.pairs)
 
 
 @pytest.mark.parametrize("task", ["sum", "concat"])
 def test_a_removal_is_what_its_report_says_and_complete(run, model, grid, importance, task):
     report = run.read_ablation(f"remove-{task}-tol0.1")
-    found = ablate(model, grid, importance[1], remove=[task], tolerance=0.1)
+    found = ablate(model, grid, importance, remove=[task], tolerance=0.1)
     shared = len(set(found.neurons) & set(report["neurons"]))
     assert shared > 0.9 * max(len(found.neurons), len(report["neurons"]))
     for when in ("before", "after"):

@@ -98,7 +98,7 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     known = answered_by(model, grid)
     choose, report = known.matched_pairs()
     importance = seconds(lambda: score_neurons(model, known, seed=0))
-    found, *_ = score_neurons(model, known, seed=0, resamples=1)
+    found = score_neurons(model, known, seed=0, resamples=1).tensors
     first = [known.tasks[0].name]
     ablation = seconds(lambda: ablate(model, known, found, remove=first))
     return {

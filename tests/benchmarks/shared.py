@@ -29,7 +29,7 @@ def parser(doc: str | None, *, figure: bool = True) -> argparse.ArgumentParser:
 
 def importance_of(model: Transformer, grid: Grid, seed: int) -> ImportanceTensors:
     """Every neuron's importance on validation pairs, without intervals, which need resamples."""
-    return score_neurons(model, grid, seed=seed, resamples=1)[0]
+    return score_neurons(model, grid, seed=seed, resamples=1).tensors
 
 
 def neurons_by_task(model: Transformer, grid: Grid, seed: int) -> dict[str, torch.Tensor]:

@@ -64,7 +64,7 @@ def ablate(
     grid = opened.grid()
     removed_indices(grid, remove or [])
     model = opened.model(grid, find_device(device))
-    found, *_ = score_neurons(model, grid, seed=seed, resamples=1)
+    found = score_neurons(model, grid, seed=seed, resamples=1).tensors
     ablation = measure(
         model, grid, found,
         remove=remove or [], tolerance=tolerance, neurons=chosen, error=error, seed=seed,

@@ -153,7 +153,7 @@ class Chat:
     @cached_property
     def measured(self) -> ImportanceTensors:
         """Every neuron's importance, measured when it is first asked for: some seconds."""
-        return score_neurons(self.model, self.grid, seed=0, resamples=1)[0]
+        return score_neurons(self.model, self.grid, seed=0, resamples=1).tensors
 
     @cached_property
     def seen(self) -> Seen:

@@ -42,7 +42,8 @@ def importance(
 
     Example: toytask importance runs/01 --pairs 50
     """
-    from toytask_cli.analysis.importance import measure_importance
+    from toytask_cli.analysis.importance import score_neurons
+    from toytask_cli.analysis.importance_report import report_importance
     from toytask_cli.device import find_device
     from toytask_cli.runs.run import Run
 
@@ -50,12 +51,13 @@ def importance(
     opened = Run.open(run)
     grid = opened.grid()
     model = opened.model(grid, place)
-    measured, tensors = measure_importance(model, grid, seed=seed, pairs=pairs, method=method)
-    opened.write_tensors("importance", tensors._asdict())
-    report = opened.write_report("importance", {"seed": seed, **asdict(measured)})
+    scores = score_neurons(model, grid, seed=seed, pairs=pairs, method=method)
+    found = report_importance(model, grid, scores)
+    opened.write_tensors("importance", scores.tensors._asdict())
+    report = opened.write_report("importance", {"seed": seed, **asdict(found)})
     names = [task.name for task in grid.tasks]
     if figures:
-        _draw(opened, names, tensors)
+        _draw(opened, names, scores.tensors)
     if json:
         print_json(report)
         return
