@@ -4,6 +4,7 @@ import pytest
 import torch
 from memorised import memorised
 
+from toytask_cli.analysis import prediction
 from toytask_cli.analysis.conversation import Variant, answer_prompts, describe_mistake, look_up
 from toytask_cli.analysis.explanation import explain, look_at_neuron, see
 from toytask_cli.analysis.mistakes import answer_texts
@@ -165,8 +166,9 @@ def test_a_neuron_pushes_the_tokens_at_the_ends_of_its_logits(known):
         assert (ends.up, ends.down) == (names[:-4:-1], names[:3])
 
 
-def test_a_neurons_density_is_that_of_the_sparsity_report(known):
+def test_a_neurons_density_is_that_of_the_sparsity_report(known, monkeypatch):
     model, grid = known
+    monkeypatch.setattr(prediction, "BATCH", 16)  # batches differ in the length of their answers
     seen = see(model, grid)
     density = measure_sparsity(model, grid, "test")[1].density
     for neuron in range(48):

@@ -12,6 +12,7 @@ import torch
 
 from toytask_cli.analysis.ablation import ablate
 from toytask_cli.analysis.evaluation import evaluate
+from toytask_cli.analysis.explanation import look_at_neuron, see
 from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.sparsity import measure_sparsity
 from toytask_cli.runs.run import Run
@@ -61,6 +62,14 @@ def test_its_sparsity_is_what_its_report_says(run, model, grid):
         written = report["all"] if name == "all" else report["tasks"][name]
         for key in ("l0", "l1", "explained_variance", "mse", "ce_loss", "ce_loss_with_sae"):
             assert getattr(numbers, key) == pytest.approx(written[key], rel=1e-3)
+
+
+def test_a_neuron_looked_at_fires_as_often_as_the_sparsity_report_says(run, model, grid):
+    density = run.read_tensors("sparsity")["density"]
+    seen = see(model, grid)
+    for neuron in density.amax(dim=0).topk(3).indices.tolist():
+        found = look_at_neuron(model, grid, seen, neuron).density
+        assert list(found.values()) == pytest.approx(density[:, neuron].tolist(), abs=1e-3)
 
 
 def test_its_importance_is_what_its_report_says(run, importance):

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from toytask_cli.analysis.conversation import Variant, look_up, write_answers
 from toytask_cli.analysis.prediction import residuals
@@ -84,9 +85,7 @@ def _firing(grid: Grid, acts: Tensor, effects: Tensor, token: int) -> list[Firin
 
 def find_ends(grid: Grid, effect: Tensor) -> Ends:
     """The ends of one neuron's effect [vocabulary] on the logits; the pad token is no answer."""
-    answers = effect.clone()
-    answers[PAD] = effect.mean()
-    order = answers.argsort(descending=True)
+    order = effect.argsort(descending=True)
     names = [grid.tokenizer.tokens[i] for i in order.tolist() if i != PAD]
     return Ends(names[:TOKENS], names[-TOKENS:][::-1])
 
@@ -95,7 +94,7 @@ class Seen(NamedTuple):
     """The decoder's output on some examples, from which any neuron is worked out."""
 
     examples: Examples
-    resid: Tensor  # [n, length, d_model] on the CPU
+    resid: Tensor  # [n, length, d_model] on the CPU; anything at pads
     part: str
 
 
@@ -104,8 +103,10 @@ def see(model: Transformer, grid: Grid, limit: int = EXAMPLES) -> Seen:
     examples = grid.part(grid.report_part)
     order = torch.randperm(len(examples), generator=generator(grid.spec.split_seed, "see"))
     examples = examples.take(order[:limit].sort().values)
-    resid = torch.cat([x.cpu() for _, x in residuals(model, examples)])
-    return Seen(examples, resid, grid.report_part)
+    length = examples.answers.shape[1] - 1
+    # A batch is only as long as its own longest answer.
+    parts = (pad(x.cpu(), (0, 0, 0, length - x.shape[1])) for _, x in residuals(model, examples))
+    return Seen(examples, torch.cat([*parts]), grid.report_part)
 
 
 @dataclass(frozen=True)

@@ -45,14 +45,21 @@ def answer_loss(logits: Tensor, answers: Tensor) -> Tensor:
 def outputs(
     model: Transformer, examples: Examples, batch_size: int = BATCH
 ) -> Iterator[tuple[Examples, Output]]:
-    """Teacher-forced forward passes in float32, batch by batch, on the model's device."""
+    """Teacher-forced forward passes in float32, batch by batch, on the model's device.
+
+    A batch's answers are cut to its longest, so that lengths differ from batch to batch.
+    """
     for batch in _batches(model, examples, batch_size):
         yield batch, model(batch.prompts, batch.answers[:, :-1])
 
 
 @torch.no_grad()
 def residuals(model: Transformer, examples: Examples) -> Iterator[tuple[Examples, Tensor]]:
-    """The same as far as x, [n, length, d_model]: all that many a question takes."""
+    """The same as far as x, all that many a question takes.
+
+    Yields:
+        Each batch and its x, [n, length, d_model], where the length is that of its longest answer.
+    """
     for batch in _batches(model, examples, BATCH):
         yield batch, model.residual(batch.prompts, batch.answers[:, :-1])
 
