@@ -74,6 +74,16 @@ def test_no_command_at_all_shows_the_help(toytask: Command):
         (["data", "--split", "pears"], 2, "did you mean 'pair'"),
         (["data", "12x34"], 1, "'X' in '12x34' is not in the vocabulary"),
         (["data", "120+1"], 1, "120 is out of range: operands go from 0 to 99"),
+        (["data", "--seed", "9" * 20], 2, "must be 9223372036854775807 at most"),
+        (["data", "12C34", "--out", "new"], 2, "give either a prompt or --out"),
+        (["train", "--seed", "9" * 20], 2, "must be 9223372036854775807 at most"),
+        (
+            ["train", "--train-fraction", "1e-9"],
+            2,
+            "no example of 10,000 is left for the train part",
+        ),
+        (["data", "--digits", "1", "--validation-fraction", "0.004"], 2, "the validation part"),
+        (["train", "--n-heads", "64"], 2, "must be a divisor of 256, 32 at most"),
         (["train", "--lambda", "-1"], 2, "lambda is -1.0: must be 0 or more"),
         (["train", "--lr", "fast"], 2, "'--lr'"),
         (["train", "--device", "gpu"], 2, "unknown device 'gpu'"),
@@ -254,7 +264,9 @@ def test_a_second_ctrl_c_leaves_at_once(here):
     assert child.exitstatus == 130
 
 
-@pytest.mark.parametrize("option", ["--lr=1", "--seed=1", "--out=x"])
+@pytest.mark.parametrize(
+    "option", ["--lr=1", "--seed=1", "--out=x", "--preset=article", "--precision=bfloat16"]
+)
 def test_resume_takes_its_recipe_from_the_run(toytask: Command, trained, monkeypatch, option):
     monkeypatch.chdir(trained)
     result = toytask("train", "--resume", "runs/01", option)

@@ -7,7 +7,7 @@ from torch.utils.data import DataLoader
 from toytask_cli.dataset import PARTS, StringDataset, build_grid, padded_length
 from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import DataSpec, resolve
-from toytask_cli.tasks import TASKS
+from toytask_cli.tasks import TASKS, Task
 
 specs = st.builds(
     DataSpec,
@@ -89,6 +89,14 @@ def test_a_split_by_pair_teaches_every_answer_token_wherever_an_answer_has_it(se
     grid = build_grid(DataSpec(split_seed=seed))
     assert not grid.novel().any()
     assert build_grid(DataSpec(split_seed=seed, split="example")).novel().any()
+
+
+def test_a_task_whose_answers_are_larger_than_a_sum_is_a_line_in_the_table(monkeypatch):
+    monkeypatch.setitem(TASKS, "product", Task("product", "*", lambda a, b: (a * b,)))
+    grid = build_grid(DataSpec(tasks=("sum", "product")))
+    row = grid.examples(torch.tensor([1]), torch.tensor([9899]))
+    assert grid.tokenizer.decode(row.prompts[0].tolist()) == "B98*99E"
+    assert [grid.tokenizer.tokens[i] for i in row.answers[0].tolist()][:3] == ["B", "9702", "E"]
 
 
 def test_a_split_by_pair_keeps_twins_together():

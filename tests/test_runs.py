@@ -215,6 +215,15 @@ def test_a_session_that_was_stopped_and_resumed_ends_in_the_same_weights(here, t
     assert epochs == list(range(1, tiny.epochs + 1))
 
 
+def test_a_session_that_stops_before_any_validation_says_how_far_it_came(here, tiny):
+    recipe = replace(tiny, validate_every=5)
+    session = Session.start(recipe, CPU, torch.float32, Path("run"))
+    report = session.follow(stop=lambda: session.trainer.progress.epoch == 2)
+    assert report == {"status": "interrupted", "epochs": 2}
+    assert not session.run.model_file.exists()
+    assert Session.resume(Run.open(Path("run")), None, CPU).trainer.progress.epoch == 2
+
+
 def test_a_session_whose_loss_breaks_keeps_the_best_weights(here, tiny):
     session = Session.start(tiny, CPU, torch.float32, Path("run"))
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toytask_cli.errors import ToytaskError, unknown
+from toytask_cli.errors import ToytaskError, UsageError, unknown
 from toytask_cli.recipe import DataSpec
 from toytask_cli.rng import generator
 from toytask_cli.tasks import Task, find_tasks
@@ -64,6 +64,11 @@ class Grid:
     prompts: Tensor  # [task, pair, prompt length] int16
     answers: Tensor  # [task, pair, answer length] int16
     parts: Tensor  # [task, pair] uint8, index into PARTS
+
+    @property
+    def task_names(self) -> list[str]:
+        """The tasks' names, in order."""
+        return [task.name for task in self.tasks]
 
     @property
     def n_pairs(self) -> int:
@@ -157,12 +162,16 @@ class Grid:
 
 
 def build_grid(spec: DataSpec) -> Grid:
-    """Every example of the spec's tasks, tokenised, and the split. The same spec, the same grid."""
+    """Every example of the spec's tasks, tokenised, and the split. The same spec, the same grid.
+
+    Raises:
+        UsageError: a part to train on, or to choose on, that is empty.
+    """
     tasks = find_tasks(spec.tasks)
     tokenizer = Tokenizer.for_tasks(tasks, spec.digits)
     size = 10**spec.digits
     a, b = np.divmod(np.arange(size * size), size)
-    names = np.array([str(number) for number in range(2 * size)])
+    names = np.array(tokenizer.tokens[tokenizer.first_number :])
     prompts = [_join("B", names[a], task.symbol, names[b], "E") for task in tasks]
     answers = [_join("B", *(names[part] for part in task.parts(a, b)), "E") for task in tasks]
     answer_tokens = _tokens(tokenizer, answers)
@@ -197,6 +206,11 @@ def _draw_parts(spec: DataSpec, answers: Tensor) -> Tensor:
     n = n_pairs if spec.split == "pair" else n_tasks * n_pairs
     n_train = round(n * spec.train_fraction)
     n_validation = min(round(n * spec.validation_fraction), n - n_train)
+    for name, count in (("train", n_train), ("validation", n_validation)):
+        if not count:
+            raise UsageError(
+                f"no example of {n:,} is left for the {name} part: change its fraction"
+            )
     order = torch.randperm(n, generator=generator(spec.split_seed, "split"))
     if spec.split == "pair":
         order = _teachers_first(order, answers)
@@ -211,9 +225,9 @@ def _draw_parts(spec: DataSpec, answers: Tensor) -> Tensor:
 def _teachers_first(order: Tensor, answers: Tensor) -> Tensor:
     """The same pairs, those first that show an answer token for the first time, as in `novel`.
 
-    The training part then shows every token at every place of an answer of every length that has
-    it there. By chance alone one concatenation in 40 of the test part has a token that was never
-    taught so: that would measure the draw, not what was learnt.
+    If it is large enough for these pairs, the training part shows every token at every place of an
+    answer of every length that has it there. By chance alone one concatenation in 40 of the test
+    part has a token that was never taught so: that would measure the draw, not what was learnt.
     """
     columns = _shown(answers[:, order]).permute(0, 2, 1).flatten(0, 1).numpy()
     firsts = [np.unique(column, return_index=True)[1] for column in columns]

@@ -15,6 +15,7 @@ from toytask_cli.tasks import find_tasks
 SPLITS = ("pair", "example")
 MAX_DIGITS = 3
 LARGEST_INT = 2**63 - 1
+MAX_HEADS = 32  # all heads meet all heads: their cost grows with the square of their number
 
 
 def _option(default: Any, help: str) -> Any:
@@ -43,6 +44,11 @@ class DataSpec:
     split_seed: int = _option(0, "Seed of the split. Default: the seed of the run.")
 
     def __post_init__(self) -> None:
+        for f in fields(self):
+            value = getattr(self, f.name)
+            _require(
+                f.type is not int or value <= LARGEST_INT, f.name, value, f"{LARGEST_INT} at most"
+            )
         find_tasks(self.tasks)
         _require(
             len(set(self.tasks)) == len(self.tasks) >= 2,
@@ -96,7 +102,7 @@ class Recipe(DataSpec):
 
     seed: int = _option(0, "Seed of initial weights, batches and, unless given, the split.")
     d_model: int = _option(256, "Width of the residual stream.")
-    n_heads: int = _option(4, "Attention heads; they divide d_model.")
+    n_heads: int = _option(4, f"Attention heads; they divide d_model, {MAX_HEADS} at most.")
     d_ff: int = _option(1024, "Width of the feed-forward layers.")
     d_sae: int = _option(1024, "Neurons of the sparse autoencoder.")
     token_scale: float = _option(0.3, "Standard deviation of the initial token embeddings.")
@@ -125,10 +131,10 @@ class Recipe(DataSpec):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
         _require(self.validate_every >= 1, "validate_every", self.validate_every, "1 or more")
         _require(
-            self.d_model % self.n_heads == 0,
+            self.d_model % self.n_heads == 0 and self.n_heads <= MAX_HEADS,
             "n_heads",
             self.n_heads,
-            f"a divisor of {self.d_model}",
+            f"a divisor of {self.d_model}, {MAX_HEADS} at most",
         )
         _require(self.lr > 0, "lr", self.lr, "more than 0")
         for name in (

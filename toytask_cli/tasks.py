@@ -58,7 +58,7 @@ def find_tasks(names: Sequence[str]) -> tuple[Task, ...]:
 def largest_number(tasks: Sequence[Task], digits: int) -> int:
     """The largest number that is a token of its own: an operand, or a whole answer.
 
-    Rules are monotone in size, so the largest operands give the largest answer.
+    Every rule is at its largest where each operand is its largest or its smallest.
     """
     top = 10**digits - 1
     answers = [task.parts(a, b) for task in tasks for a in (0, top) for b in (0, top)]

@@ -82,7 +82,7 @@ def ablate(
     test = right_without(model, grid, report_on, sets, error)
     on_curve, on_controls = test[3 : 3 + len(points)], test[3 + len(points) :]
 
-    names = [task.name for task in grid.tasks]
+    names = grid.task_names
     return Ablation(
         removed_task="+".join(names[i] for i in removed),
         removed_tasks=[names[i] for i in removed],
@@ -115,7 +115,7 @@ def removed_indices(grid: Grid, remove: Sequence[str]) -> list[int]:
     Raises:
         UsageError: an unknown task, none, or all of them.
     """
-    names = [task.name for task in grid.tasks]
+    names = grid.task_names
     for name in remove:
         if name not in names:
             raise unknown("task", name, names)

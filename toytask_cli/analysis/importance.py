@@ -81,19 +81,10 @@ def score_neurons(
     used, counts = pairs_to_judge(grid, candidates, seen.right, pairs, generator(seed, "pairs"))
     found = tally(
         model, grid, used, seen.mean_acts, METHODS[method], generator(seed, "importance"), resamples
-    )
-    tensors = ImportanceTensors(
-        importance=found.importance,
-        low=found.low,
-        high=found.high,
-        mean_ablation=found.mean_ablation,
-        by_place=found.by_place,
-        at_place=found.at_place,
-        density=seen.density,
-        mean_acts=seen.mean_acts,
-        pairs=used,
-    )
-    return NeuronScores(tensors, found.halves, counts, method, resamples)
+    )._asdict()
+    halves = found.pop("halves")
+    tensors = ImportanceTensors(**found, density=seen.density, mean_acts=seen.mean_acts, pairs=used)
+    return NeuronScores(tensors, halves, counts, method, resamples)
 
 
 @dataclass(frozen=True)
@@ -109,7 +100,7 @@ def joint_effect(
     model: Transformer, grid: Grid, tensors: ImportanceTensors, sets: list[Tensor]
 ) -> list[Joint]:
     """Each set of neurons removed together, on the pairs that importance was measured on."""
-    names = [task.name for task in grid.tasks]
+    names = grid.task_names
     together = loss_increases(model, grid, tensors.pairs, sets)
     return [
         Joint(

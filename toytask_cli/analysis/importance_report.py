@@ -72,7 +72,7 @@ class Importance:
 
 def report_importance(model: Transformer, grid: Grid, scores: NeuronScores) -> Importance:
     """Sums up what `score_neurons` found for the same model and grid, and adds joint removals."""
-    tensors, names = scores.tensors, [task.name for task in grid.tasks]
+    tensors, names = scores.tensors, grid.task_names
     return Importance(
         method=scores.method,
         pairs=scores.pairs,

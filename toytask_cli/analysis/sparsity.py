@@ -110,7 +110,7 @@ def measure_sparsity(
         raise ToytaskError(f"the {part} part of this split is empty: choose another part")
     totals = sum_up(model, examples, len(grid.tasks), batch_size)
     together = added(totals)
-    names = [task.name for task in grid.tasks]
+    names = grid.task_names
     density = torch.stack([t.fired / t.positions for t in totals])
     report = Sparsity(
         part=part,

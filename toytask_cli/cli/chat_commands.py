@@ -51,7 +51,7 @@ def candidates(chat: Chat, words: list[str]) -> Iterable[str]:
 def _ablate(chat: Chat, args: list[str]) -> RenderableType:
     """Tasks and perhaps a tolerance, or the name of a saved ablation."""
     if not args:
-        raise UsageError(f"name a task, as in :ablate {chat.task_names[-1]} 0.1")
+        raise UsageError(f"name a task, as in :ablate {chat.grid.task_names[-1]} 0.1")
     if len(args) == 1 and args[0] in chat.run.ablation_names():
         name = args[0]
         chat.add_saved(name)
@@ -67,8 +67,8 @@ def _ablate_tasks(chat: Chat, args: list[str]) -> str:
     if tolerance is None:
         tasks.append(last)
     for task in tasks:
-        if task not in chat.task_names:
-            raise unknown("task", task, [*chat.task_names, *chat.run.ablation_names()])
+        if task not in chat.grid.task_names:
+            raise unknown("task", task, [*chat.grid.task_names, *chat.run.ablation_names()])
     if "measured" not in vars(chat):
         err().print("measuring every neuron, this once …", style="dim")
     return chat.ablate(tasks, tolerance)
@@ -135,18 +135,18 @@ def _known_importance(chat: Chat) -> tuple[dict[str, Tensor], Text]:
     except ToytaskError as error:
         return {}, Text(f"importance is not known: {error}", "dim")
     note = Text(
-        f"{', '.join(chat.task_names)}: importance in nats; positive: removing hurts", "dim"
+        f"{', '.join(chat.grid.task_names)}: importance in nats; positive: removing hurts", "dim"
     )
-    return dict(zip(chat.task_names, known, strict=True)), note
+    return dict(zip(chat.grid.task_names, known, strict=True)), note
 
 
 def _score(chat: Chat, args: list[str]) -> RenderableType:
-    return score_view(list(chat.columns), chat.task_names, chat.tally)
+    return score_view(list(chat.columns), chat.grid.task_names, chat.tally)
 
 
 def _random(chat: Chat, args: list[str]) -> RenderableType:
     if len(args) > 1:
-        raise UsageError(f"name one task at most: {', '.join(chat.task_names)}")
+        raise UsageError(f"name one task at most: {', '.join(chat.grid.task_names)}")
     prompt = chat.random_prompt(args[0] if args else None)
     return Group(Text(prompt.text[1:-1]), answers_view(prompt, chat.ask([prompt])[0]))
 
@@ -177,11 +177,11 @@ def _as_index(text: str) -> int:
 
 
 def _tasks(chat: Chat) -> Iterable[str]:
-    return chat.task_names
+    return chat.grid.task_names
 
 
 def _tasks_and_ablations(chat: Chat) -> Iterable[str]:
-    return [*chat.task_names, *chat.run.ablation_names()]
+    return [*chat.grid.task_names, *chat.run.ablation_names()]
 
 
 def _columns(chat: Chat) -> Iterable[str]:

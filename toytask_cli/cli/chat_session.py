@@ -46,11 +46,6 @@ class Chat:
         return cls(run, grid, run.model(grid, device), seed)
 
     @cached_property
-    def task_names(self) -> list[str]:
-        """The tasks, in the grid's order."""
-        return [task.name for task in self.grid.tasks]
-
-    @cached_property
     def d_sae(self) -> int:
         """How many neurons there are."""
         return self.model.sae.encoder.out_features
@@ -93,7 +88,7 @@ class Chat:
             UsageError: an unknown task, every task, or a tolerance below 0.
         """
         removal = choose_removal(self.model, self.grid, self.measured, tasks, tolerance)
-        removed = [name for name in self.task_names if name in tasks]
+        removed = [name for name in self.grid.task_names if name in tasks]
         name = ablation_name(removed, "automatic" if tolerance is None else "tolerance", tolerance)
         self.columns[name] = Variant(removal.neurons)
         return name
@@ -137,12 +132,12 @@ class Chat:
             UsageError: an unknown task.
             ToytaskError: the split leaves no such prompt.
         """
-        if task is not None and task not in self.task_names:
-            raise unknown("task", task, self.task_names)
+        if task is not None and task not in self.grid.task_names:
+            raise unknown("task", task, self.grid.task_names)
         _, pairs = self.grid.matched_pairs()
         pair = pairs[torch.randint(len(pairs), (), generator=self._draws)]
         index = int(torch.randint(len(self.grid.tasks), (), generator=self._draws))
-        chosen = self.grid.tasks[self.task_names.index(task) if task else index]
+        chosen = self.grid.tasks[self.grid.task_names.index(task) if task else index]
         a, b = self.grid.operands(pair)
         return Prompt(chosen, int(a), int(b))
 
@@ -169,7 +164,7 @@ class Chat:
         if "measured" in vars(self):
             return self.measured.importance
         found = self.run.read_tensors("importance").get("importance")
-        shape = (len(self.task_names), self.d_sae)
+        shape = (len(self.grid.task_names), self.d_sae)
         if found is None or (found.shape, found.dtype) != (shape, torch.float32):
             raise ToytaskError(f"measure it anew with `toytask importance {self.run.path}`")
         return found

@@ -7,6 +7,7 @@ import typer
 
 from toytask_cli.cli.console import err, out, plain_table, print_json, say_next
 from toytask_cli.cli.options import JsonOption, with_fields_of
+from toytask_cli.errors import UsageError
 from toytask_cli.recipe import DataSpec
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def data(
     from toytask_cli.prompts import parse_prompt
     from toytask_cli.runs.datafile import manifest, write_data
 
+    if prompt is not None and out_dir is not None:
+        raise UsageError("give either a prompt or --out, not both")
     spec = DataSpec(**{"split_seed": seed, **given})
     grid = build_grid(spec)
     if prompt is not None:

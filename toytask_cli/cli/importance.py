@@ -55,7 +55,7 @@ def importance(
     found = report_importance(model, grid, scores)
     opened.write_tensors("importance", scores.tensors._asdict())
     report = opened.write_report("importance", {"seed": seed, **asdict(found)})
-    names = [task.name for task in grid.tasks]
+    names = grid.task_names
     if figures:
         _draw(opened, names, scores.tensors)
     if json:

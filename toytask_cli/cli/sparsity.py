@@ -119,7 +119,7 @@ def _draw(
     from toytask_cli.figures.style import png
     from toytask_cli.hooks import BLOCKS
 
-    names = [task.name for task in grid.tasks]
+    names = grid.task_names
     maps = [
         draw.Heatmap(f"{block}: {BLOCKS[block]}", shot.positions, shot.values.numpy())
         for block, shot in snapshots.items()

@@ -57,7 +57,9 @@ def train(
 
     place = find_device(device)
     if resume is not None:
-        _refuse_beside_resume(given, recipe, data, out_dir)
+        others = {"recipe": recipe, "data": data, "out": out_dir}
+        chosen = {"preset": preset != "default", "precision": precision != "auto"}
+        _refuse_beside_resume(given, {**others, **chosen})
         opened = Run.open(resume)
         limit = opened.config.recipe.epochs
         session = Session.resume(opened, given.get("epochs"), place)
@@ -68,25 +70,22 @@ def train(
     else:
         full = _resolve(preset, recipe, data, given)
         session = Session.start(full, place, find_precision(precision, place), out_dir)
-    config = session.run.config
-    err().print(
-        f"{session.run.path}: {', '.join(config.recipe.tasks)}, seed {config.recipe.seed}, "
-        f"{config.device}, {config.precision}, {config.threads} threads",
-        soft_wrap=True,
-    )
+    _say_what_begins(session)
     with (
         TrainDisplay(session.trainer, live=wants_live()) as display,
         stop_on_signal(lambda text: err().print(text)) as stop,
     ):
         report = session.follow(stop, display.step, display.epoch)
-    if figures and report["epochs"]:
+    measured = "validation" in report
+    if figures and measured:
         _draw(session)
     if json:
         print_json(report)
-    elif report["epochs"]:
+    elif measured:
         _print_summary(session, report)
     if report["status"] == "interrupted":
-        err().print(f"interrupted after epoch {report['epochs']}; the best weights are kept")
+        kept = "the best weights are kept" if measured else "no weights yet: nothing was validated"
+        err().print(f"interrupted after epoch {report['epochs']}; {kept}", soft_wrap=True)
         say_next(f"toytask train --resume {session.run.path}")
         raise typer.Exit(stop.exit_code)
     say_next(f"toytask eval {session.run.path}")
@@ -110,14 +109,23 @@ def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[st
     return resolve(preset, *layers, given)
 
 
-def _refuse_beside_resume(
-    given: dict[str, Any], recipe: Path | None, data: Path | None, out_dir: Path | None
-) -> None:
-    others = {"recipe": recipe, "data": data, "out": out_dir}
+def _refuse_beside_resume(given: dict[str, Any], others: dict[str, Any]) -> None:
     named = [*(given.keys() - {"epochs"}), *(name for name, value in others.items() if value)]
     if named:
         option = key_of(min(named)).replace("_", "-")
         raise UsageError(f"--resume takes the run's own recipe: leave out --{option}")
+
+
+def _say_what_begins(session: "Session") -> None:
+    """Device and threads are those of this sitting, which need not be those of the first."""
+    from torch import get_num_threads
+
+    config, device = session.run.config, session.trainer.device.type
+    err().print(
+        f"{session.run.path}: {', '.join(config.recipe.tasks)}, seed {config.recipe.seed}, "
+        f"{device}, {config.precision}, {get_num_threads()} threads",
+        soft_wrap=True,
+    )
 
 
 def _say_finished(session: "Session", json: bool) -> None:

@@ -158,11 +158,14 @@ class Session:
         return self._keep(FINISHED if self.trainer.is_over else "interrupted", log)
 
     def _keep(self, status: str, log: MetricsLog) -> dict[str, Any]:
-        """Writes checkpoint, best weights and report as they are now; gives the report."""
+        """Writes checkpoint, best weights and report as they are now; gives the report.
+
+        Before the first validation there are no best weights, and no report but these two lines.
+        """
         log.sync()
         self.save_checkpoint(log.sha256)
         if not self.trainer.best:
-            return {"status": status, "epochs": 0}
+            return {"status": status, "epochs": self.trainer.progress.epoch}
         self.run.weights.write(self.trainer.best)
         return self.run.write_report("train", self._report(status))
 

@@ -69,7 +69,7 @@ class Trainer:
     def __init__(self, recipe: Recipe, grid: Grid, model: Transformer, precision: torch.dtype):
         self.device = next(model.parameters()).device
         self.recipe = recipe
-        self.tasks = [task.name for task in grid.tasks]
+        self.tasks = grid.task_names
         self.train = grid.part("train").to(self.device)
         validation = grid.part("validation").batches(VALIDATION_BATCH[self.device.type])
         self.validation = [batch.cut().to(self.device) for batch in validation]
