@@ -49,12 +49,21 @@ def test_a_wilson_interval_holds_the_share_and_stays_within_0_and_1(counts):
     [
         ("", "nothing"), ("4723", "other_task"), ("71", "off_by_one"), ("69", "off_by_one"),
         ("75", "one_digit"), ("20", "one_digit"), ("7", "wrong_length"), ("170", "wrong_length"),
-        ("23", "other"), ("7C", "other"), ("B7", "other"),
+        ("23", "other"), ("7C", "other"), ("B7", "other"), ("70", "other_tokens"),
+        ("071", "wrong_length"),
     ],
 )  # fmt: skip
 def test_a_wrong_answer_is_classified_by_the_first_kind_that_fits(said, kind):
     assert classify(said, "70", ["4723"]) == kind
     assert kind in MISTAKES
+
+
+@pytest.mark.parametrize(
+    ("said", "truth", "kind"),
+    [("0", "01", "wrong_length"), ("100", "99", "off_by_one"), ("11", "01", "one_digit")],
+)
+def test_a_zero_in_front_is_a_digit_and_no_number_is_off_by_one_for_it(said, truth, kind):
+    assert classify(said, truth, []) == kind
 
 
 @given(st.integers(0, 999), st.integers(0, 999))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.mistakes import MISTAKES, answer_texts, count_mistakes
+from toytask_cli.analysis.mistakes import MISTAKES, count_mistakes
 from toytask_cli.analysis.prediction import Scores, decode_greedily, score
 from toytask_cli.analysis.statistics import wilson
 from toytask_cli.dataset import Examples, Grid
@@ -124,16 +124,16 @@ def evaluate(
     scores = score(model, examples)
     correctness = torch.full(grid.parts.shape, -1, dtype=torch.int8)
     correctness[examples.tasks, examples.pairs] = scores.right.to(torch.int8)
+    properties = _properties(grid)
     tasks, wrong = {}, []
     for name, scored in task_scores(grid, examples, scores).items():
-        index = [task.name for task in grid.tasks].index(name)
+        index = grid.task_names.index(name)
         mine = examples.tasks == index
         pairs, right = examples.pairs[mine], scores.right[mine]
         mistakes, said = count_mistakes(model, grid, index, pairs[~right])
         wrong += wrong_answers(grid, index, pairs[~right], said)
-        tasks[name] = TaskReport(
-            **vars(scored), slices=_slices(grid, index, pairs, right), mistakes=mistakes
-        )
+        has = {name: values[index, pairs] for name, values in properties.items()}
+        tasks[name] = TaskReport(**vars(scored), slices=_slices(has, right), mistakes=mistakes)
     overall = Accuracy.of(scores.right)
     assert overall is not None
     report = Evaluation(
@@ -157,13 +157,18 @@ def wrong_answers(grid: Grid, task: int, pairs: Tensor, said: list[str]) -> list
     ]
 
 
-def _slices(grid: Grid, task: int, pairs: Tensor, right: Tensor) -> dict[str, Accuracy | None]:
-    """Accuracy on the examples that have a property, and on those that do not."""
-    properties = {
-        "carry": has_carry(*grid.operands(pairs)),
-        "resplit": grid.resplit()[task, pairs],
-        "novel": grid.novel()[task, pairs],
+def _properties(grid: Grid) -> dict[str, Tensor]:
+    """[task, pair] each: what may make an example harder."""
+    carry = has_carry(*grid.operands(torch.arange(grid.n_pairs)))
+    return {
+        "carry": carry.expand(len(grid.tasks), -1),
+        "resplit": grid.resplit(),
+        "novel": grid.novel(),
     }
+
+
+def _slices(properties: dict[str, Tensor], right: Tensor) -> dict[str, Accuracy | None]:
+    """Accuracy on the examples [n] that have a property, and on those that do not."""
     found = {}
     for name, mask in properties.items():
         found[name] = Accuracy.of(right[mask])
@@ -187,6 +192,5 @@ def _check_greedy(
     draw = torch.randperm(len(examples), generator=generator(seed, "greedy"))[:GREEDY_SAMPLE]
     sample = examples.take(draw)
     said, _ = decode_greedily(model, sample.prompts, grid.answers.shape[-1] - 1)
-    written, truths = answer_texts(grid, said), answer_texts(grid, sample.answers)
-    right = torch.tensor([text == truth for text, truth in zip(written, truths, strict=True)])
+    right = (said == sample.answers[:, 1:]).all(dim=1)
     return GreedyCheck(len(sample), int((right == scores.right[draw]).sum()))

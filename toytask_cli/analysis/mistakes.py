@@ -14,6 +14,7 @@ from toytask_cli.model import Transformer
 MISTAKES = {
     "nothing": "the answer is empty",
     "other_task": "the right answer of another task on the same operands",
+    "other_tokens": "the right digits, in other tokens or without an end",
     "off_by_one": "a number that is one too large or too small",
     "one_digit": "one digit is wrong, the others are right",
     "wrong_length": "too many or too few digits",
@@ -23,18 +24,23 @@ MISTAKES = {
 
 def classify(said: str, truth: str, other_answers: Sequence[str]) -> str:
     """The kind of a wrong answer, a key of `MISTAKES`. Strings without `B` and `E`."""
-    if not said:
-        return "nothing"
-    if said in other_answers:
-        return "other_task"
-    if not (said.isascii() and said.isdigit()):
-        return "other"
-    if abs(int(said) - int(truth)) == 1:
-        return "off_by_one"
-    if len(said) != len(truth):
-        return "wrong_length"
-    wrong_digits = sum(a != b for a, b in zip(said, truth, strict=True))
-    return "one_digit" if wrong_digits == 1 else "other"
+    is_number = said.isascii() and said.isdigit()
+    as_long = is_number and len(said) == len(truth)
+    fits = {
+        "nothing": not said,
+        "other_task": said in other_answers,
+        "other_tokens": said == truth,
+        "off_by_one": said in _neighbours(truth),
+        "one_digit": as_long and sum(a != b for a, b in zip(said, truth, strict=True)) == 1,
+        "wrong_length": is_number and not as_long,
+    }
+    return next((kind for kind in MISTAKES if fits.get(kind)), "other")
+
+
+def _neighbours(number: str) -> tuple[str, ...]:
+    """The numbers before and after this one; none of `01`, whose zero is a digit to get right."""
+    value = int(number)
+    return (str(value - 1), str(value + 1)) if str(value) == number else ()
 
 
 def answer_texts(grid: Grid, tokens: Tensor) -> list[str]:

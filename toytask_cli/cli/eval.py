@@ -70,7 +70,8 @@ def eval_(
         evaluation, correctness = evaluate(model, grid, split, limit, seed)
     name = "eval" if split == grid.report_part else f"eval-{split}"
     name = name if ablation is None else f"{name}-{ablation}"
-    report = opened.write_report(name, {"ablation": ablation, **asdict(evaluation)})
+    settings = {"ablation": ablation, "limit": limit, "seed": seed}
+    report = opened.write_report(name, {**settings, **asdict(evaluation)})
     if figures:
         _draw(opened, grid, name, correctness)
     if json:
@@ -112,7 +113,8 @@ def _print_report(report: dict[str, Any]) -> None:
         f"{len(report['wrong']):,}", f"{report['n']:,}", "",
     )  # fmt: skip
     cut = f" with {report['ablation']}" if report["ablation"] else ""
-    out().print(f"exact match on the {report['split']} part of {report['run']}{cut}")
+    sample = "" if report["limit"] is None else f"{report['n']:,} random examples of "
+    out().print(f"exact match on {sample}the {report['split']} part of {report['run']}{cut}")
     out().print(table)
     _print_slices(report)
     _print_mistakes(report)
@@ -133,12 +135,15 @@ def _print_slices(report: dict[str, Any]) -> None:
 
 
 def _print_mistakes(report: dict[str, Any]) -> None:
+    from toytask_cli.analysis.mistakes import MISTAKES
+
     if not report["wrong"]:
         return
-    kinds = next(iter(report["tasks"].values()))["mistakes"]
+    found = {name: task["mistakes"] for name, task in report["tasks"].items()}
+    kinds = [kind for kind in MISTAKES if any(counts[kind] for counts in found.values())]
     table = plain_table("wrong answers", *(kind.replace("_", " ") for kind in kinds))
-    for name, task in report["tasks"].items():
-        table.add_row(name, *(str(count) for count in task["mistakes"].values()))
+    for name, counts in found.items():
+        table.add_row(name, *(str(counts[kind]) for kind in kinds))
     out().print(table)
     shown = plain_table("prompt", "answer", "prediction")
     for wrong in report["wrong"][:: max(1, len(report["wrong"]) // WRONG_SHOWN)][:WRONG_SHOWN]:
