@@ -60,7 +60,7 @@ def test_a_given_set_of_neurons_is_removed_as_it_is(toytask: Command):
 
 def test_every_number_of_the_summary_is_said_in_plain_words(toytask: Command):
     result = toytask("ablate", "--remove", "concat", "--tolerance", "0.1")
-    for shown in ("live neurons removed", "(removed)", "random neurons", "of what it had", "left"):
+    for shown in ("live neurons removed", "(removed)", "random neurons", "of what it had", "right"):
         assert shown in result.out
     assert result.err.endswith("next: toytask chat runs/01 --ablation remove-concat-tol0.1\n")
     for figure in ("curve", "bars"):

@@ -70,17 +70,20 @@ def ablate(
     choose_on, report_on = grid.matched_pairs()
 
     tried = [*given, *(point.neurons for point in points)]
-    validation = right_without(model, grid, choose_on, [AS_TRAINED, NO_NEURON, *tried], error)
-    curve_start = 2 + len(given)
-    automatic = largest_that_keeps(validation[0], validation[curve_start:], removed)
+    seen = right_without(model, grid, choose_on, [AS_TRAINED, NO_NEURON, *tried], error)
+    (trained, reconstructed), after_each = seen[:2], seen[2:]
+    curve = after_each[len(given) :]
+    automatic = largest_that_keeps(trained, curve, removed)
     pick = 0 if given else (automatic or 0)
     chosen = tried[pick]
+    validation = _part(grid, trained, reconstructed, after_each[pick], error)
 
     density = found.density.mean(dim=0)
     controls = random_sets(density, chosen, generator(seed, "control"))
     sets = [AS_TRAINED, NO_NEURON, chosen, *(point.neurons for point in points), *controls]
-    test = right_without(model, grid, report_on, sets, error)
-    on_curve, on_controls = test[3 : 3 + len(points)], test[3 + len(points) :]
+    seen = right_without(model, grid, report_on, sets, error)
+    trained, reconstructed, after = seen[:3]
+    on_curve, on_controls = seen[3:].split([len(points), len(controls)])
 
     names = grid.task_names
     return Ablation(
@@ -92,19 +95,20 @@ def ablate(
         automatic_tolerance=None if automatic is None else points[automatic].tolerance,
         error=error,
         seed=seed,
+        split=grid.report_part,
         neurons=chosen.tolist(),
         n_live=int(found.live.sum()),
         d_sae=len(density),
         test=ReportAccuracy(
-            **vars(_part(names, test[0], test[1], test[2], error)),
+            **vars(_part(grid, trained, reconstructed, after, error)),
             random_control=_control(names, on_controls),
         ),
-        validation=_part(names, validation[0], validation[1], validation[2 + pick], error),
+        validation=validation,
         overlap=_overlap(chosen[density[chosen] > 0], controls),
-        selectivity_gap=selectivity_gap(test[0], test[2], removed),
+        selectivity_gap=selectivity_gap(trained, after, removed),
         joint=joint_effect(model, grid, found, [chosen])[0],
-        instead=_instead(model, grid, report_on, test[2], chosen, error, seed),
-        curve=_curve(names, points, validation[curve_start:], on_curve),
+        instead=_instead(model, grid, report_on, after, chosen, error, seed),
+        curve=_curve(names, points, curve, on_curve),
         definitions=DEFINITIONS,
     )
 
@@ -167,8 +171,9 @@ def _accuracies(names: list[str], right: Tensor) -> dict[str, Accuracy]:
 
 
 def _part(
-    names: list[str], before: Tensor, reconstructed: Tensor, after: Tensor, error: str
+    grid: Grid, before: Tensor, reconstructed: Tensor, after: Tensor, error: str
 ) -> PartAccuracy:
+    names = grid.task_names
     return PartAccuracy(
         before=_accuracies(names, before),
         reconstructed=_accuracies(names, reconstructed) if error == "drop" else None,

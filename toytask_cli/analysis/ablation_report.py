@@ -30,6 +30,7 @@ DEFINITIONS = {
     "after": "the neurons removed",
     "test": "on pairs that neither the neurons nor the weights were chosen on; in a split without "
     "a test part, on the half of the shared validation pairs that the neurons were not chosen on",
+    "split": "the part that the pairs under `test` are from",
     "validation": "on the pairs that the neurons were chosen on",
     "random_control": f"accuracy with as many random live neurons removed, {DRAWS} draws, matched "
     f"in density within {STRATA} strata",
@@ -113,6 +114,7 @@ class Ablation:
     automatic_tolerance: float | None
     error: str
     seed: int
+    split: str
     neurons: list[int]
     n_live: int
     d_sae: int

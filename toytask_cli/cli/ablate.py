@@ -1,6 +1,7 @@
 """`toytask ablate`: removes a task's neurons together, and proves what is lost and what is kept."""
 
 from dataclasses import asdict
+from itertools import compress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
 HURT = 0.95  # and one that keeps less than this share is called damaged
 CURVE_LINES, BAR = 10, 14
+WIDTH_WITH_BARS = 80
 WHEN = ("before", "after")
 
 
@@ -97,18 +99,29 @@ def _draw(run: "Run", name: str, report: dict[str, Any]) -> None:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    tolerance = report["tolerance"]
-    rule = "a given set" if tolerance is None else f"tolerance {tolerance:g} nats"
-    out().print(
-        f"{len(report['neurons'])} of {report['n_live']} live neurons removed ({rule}, "
-        f"error {report['error']}), chosen on validation, measured on test",
-        soft_wrap=True,
-    )
+    out().print(_what_was_done(report), soft_wrap=True)
+    if report["chosen_by"] == "automatic" and report["automatic_tolerance"] is None:
+        out().print(
+            "no tolerance keeps enough of every kept task on validation: this is the smallest "
+            "removal",
+            style="yellow", soft_wrap=True,
+        )  # fmt: skip
     _print_accuracy(report)
     out().print(in_words(report), soft_wrap=True)
     _print_instead(report)
     if report["curve"]:
         _print_curve(report)
+
+
+def _what_was_done(report: dict[str, Any]) -> str:
+    n, error = len(report["neurons"]), f"error {report['error']}"
+    where = "test" if report["split"] == "test" else "other validation pairs"
+    if report["chosen_by"] == "given":
+        return f"{n} neurons removed (a given set, {error}), measured on {where}"
+    return (
+        f"{n} of {report['n_live']} live neurons removed (tolerance {report['tolerance']:g} nats, "
+        f"{error}), chosen on validation, measured on {where}"
+    )
 
 
 def _print_accuracy(report: dict[str, Any]) -> None:
@@ -128,7 +141,7 @@ def _print_accuracy(report: dict[str, Any]) -> None:
     )
     out().print(
         "before and after with 95 % intervals; random: as many live neurons of like density"
-        f"{shared}, mean and range of 20 draws",
+        f"{shared}, mean and range of {len(control['draws'])} draws",
         style="dim",
     )
     if test["reconstructed"]:
@@ -142,11 +155,11 @@ def _range(middle: float, low: float, high: float) -> str:
 
 
 def in_words(report: dict[str, Any]) -> str:
-    """`concat is gone (0.0 % left, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of ...`."""
+    """`concat is gone (0.0 % right, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of ...`."""
     test = report["test"]
     share = {task: _share_left(test, task) for task in test["before"]}
     removed = (
-        f"{task} {_fate(share[task])} ({100 * test['after'][task]['accuracy']:.1f} % left, "
+        f"{task} {_fate(share[task])} ({100 * test['after'][task]['accuracy']:.1f} % right, "
         f"95 % interval {interval(test['after'][task]['ci95'])})"
         for task in report["removed_tasks"]
     )
@@ -184,23 +197,26 @@ def _print_instead(report: dict[str, Any]) -> None:
 
 
 def _print_curve(report: dict[str, Any]) -> None:
-    """Some points of the curve, on test, as bars."""
+    """Some points of the curve, on test, with bars where the terminal has room for them."""
     from rich.text import Text
 
     removed, kept = report["removed_tasks"], report["kept_tasks"]
-    table = plain_table("tolerance", "neurons", f"{report['removed_task']} left", "", "kept", "")
-    for column in (3, 5):
-        table.columns[column].justify, table.columns[column].no_wrap = "left", True
+    heads = ["tolerance", "neurons", f"{report['removed_task']} left", "", "kept", ""]
+    shown = [bool(head) or out().width >= WIDTH_WITH_BARS for head in heads]
+    table = plain_table(*compress(heads, shown))
+    for column in table.columns:
+        column.justify = column.justify if column.header else "left"
     curve = report["curve"]
     lines = min(CURVE_LINES, len(curve))
     for place in sorted({round(i * (len(curve) - 1) / max(1, lines - 1)) for i in range(lines)}):
         point = curve[place]
         left = max(point["test"][task] for task in removed)
         stays = min(point["test"][task] for task in kept)
-        table.add_row(
+        cells: list[str | Text] = [
             f"{point['tolerance']:.3g}", str(point["n_neurons"]),
             percent(left), Text(bar(left), "red"), percent(stays), Text(bar(stays), "green"),
-        )  # fmt: skip
+        ]  # fmt: skip
+        table.add_row(*compress(cells, shown))
     out().print(table)
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from toytask_cli.runs.run import Run
 
 TOP_SHOWN = 6
+ROOM = 9, 23  # columns of a terminal: for a neuron's number, for a task with its interval
 
 
 def importance(
@@ -79,15 +80,24 @@ def _draw(run: "Run", names: list[str], tensors: "ImportanceTensors") -> None:
 
 
 def _print_top(report: dict[str, Any]) -> None:
+    has_room = out().width >= ROOM[0] + ROOM[1] * len(report["top"])
+    interval = ", with its 95 % interval" if has_room else ""
+    cell = _with_interval if has_room else _alone
     out().print(
-        f"rise of the loss when a neuron is removed, in nats, with its 95 % interval; "
+        f"rise of the loss when a neuron is removed, in nats{interval}; "
         f"{report['n_live']:,} of {report['d_sae']:,} neurons in {report['run']} are live"
     )
     for task, rows in report["top"].items():
         table = plain_table("neuron", *report["top"], title=f"most important to {task}")
         for row in rows[:TOP_SHOWN]:
-            table.add_row(str(row["neuron"]), *map(_with_interval, row["tasks"].values()))
+            table.add_row(str(row["neuron"]), *map(cell, row["tasks"].values()))
         out().print(table)
+
+
+def _alone(found: dict[str, Any]) -> "Text":
+    from rich.text import Text
+
+    return Text(f"{found['importance']:z.4f}")
 
 
 def _with_interval(found: dict[str, Any]) -> "Text":

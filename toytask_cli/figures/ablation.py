@@ -60,7 +60,7 @@ def _controls(report: Mapping[str, Any]) -> NDArray[np.float64]:
 
 
 def draw_bars(report: Mapping[str, Any]) -> Figure:
-    """Accuracy of every task on test before and after, with 95 % intervals, and the control."""
+    """Accuracy of every task before and after, with 95 % intervals, and the control."""
     with style():
         tasks = list(report["test"]["before"])
         figure, (axis,) = panels(1, width=max(4.6, 1.9 * len(tasks)), height=4.2)
@@ -75,9 +75,8 @@ def draw_bars(report: Mapping[str, Any]) -> Figure:
         )  # fmt: skip
         axis.set_xticks(range(len(tasks)), labels=tasks)
         axis.set(
-            title=f"{report['removed_task']} removed: {len(report['neurons'])} of "
-            f"{report['n_live']} live neurons",
-            ylabel="exact match on test (%)",
+            title=f"{report['removed_task']} removed: {len(report['neurons'])} neurons",
+            ylabel=f"exact match on {report['split']} (%)",
             ylim=(0, 119),
         )
         axis.legend(ncols=3, loc="upper center", fontsize=8, frameon=False)
