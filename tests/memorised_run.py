@@ -20,7 +20,7 @@ def memorised_run(place: Path) -> Run:
     model, grid = memorised("sum", "concat")
     config = Config.here(grid.spec, CPU, torch.float32)
     run = Run.create(config, place / "runs" / "01")
-    run.write_config(config)
+    run.write_config()
     files.write_tensors(run.model_file, model.state_dict())
     found = score_neurons(model, grid, seed=0).tensors
     neurons = choose_removal(model, grid, found, ["concat"], 0.1).neurons

@@ -56,6 +56,15 @@ def test_a_given_set_of_neurons_is_removed_as_it_is(toytask: Command):
     report = ablate(toytask, "--remove", "sum", "--neurons", "12,3,12", "--name", "mine")
     assert (report["neurons"], report["curve"], report["tolerance"]) == ([3, 12], [], None)
     assert Path("runs/01/ablations/mine.json").exists()
+    said = toytask("ablate", "--no-figures", "--remove", "sum", "--neurons", "12,3").out
+    assert said.startswith("2 neurons removed (a given set, error keep), measured on test\n")
+
+
+def test_where_no_tolerance_keeps_enough_that_is_said(toytask: Command, monkeypatch):
+    monkeypatch.setattr("toytask_cli.analysis.ablation.KEPT_SHARE", 2.0)
+    said = toytask("ablate", "--no-figures", "--remove", "sum", "--name", "weak").out
+    assert "no tolerance keeps enough of every kept task on validation: this is the" in said
+    assert toytask("ablate", "--remove", "sum", "--tolerance", "0.1", "--no-figures").code == 0
 
 
 def test_every_number_of_the_summary_is_said_in_plain_words(toytask: Command):
@@ -86,6 +95,8 @@ def test_the_same_seed_gives_the_same_report_and_another_another_control(toytask
         (["--remove", "sum", "--neurons", "4800"], 2, "there is no neuron 4800"),
         (["--remove", "sum", "--neurons", "1", "--tolerance", "1"], 2, "not both"),
         (["--remove", "sum", "--name", "../x"], 1, "'../x' is no name"),
+        (["--remove", "sum", "--name", "importance"], 1, "use another name"),
+        (["--remove", "sum", "--name", "validation-2"], 1, "use another name"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, here, args, code, said):

@@ -11,6 +11,7 @@ from toytask_cli.analysis.explanation import explain
 from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.mistakes import answer_texts
 from toytask_cli.analysis.prediction import decode_greedily
+from toytask_cli.cli.chat_commands import obey
 from toytask_cli.cli.chat_session import BY_HAND, TRAINED, Chat
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.hooks import removing
@@ -76,6 +77,19 @@ def test_switching_starts_from_the_last_column_and_leaves_it_as_it_is(chat):
         chat.switch([one], off=False)
 
 
+def test_neurons_that_change_are_another_model_whose_score_begins_anew(chat):
+    prompt = Prompt(CONCAT, 4, 7)
+    chat.switch([0], off=True)
+    chat.ask([prompt])
+    assert chat.tally.keys() == {(TRAINED, "concat"), (BY_HAND, "concat")}
+    chat.switch([1], off=True)
+    assert chat.tally.keys() == {(TRAINED, "concat")}
+    chat.ask([prompt])
+    chat.restore(BY_HAND)
+    assert chat.tally.keys() == {(TRAINED, "concat")}
+    assert len(chat.tally[TRAINED, "concat"]) == 2
+
+
 def test_restore_takes_one_column_away_or_all_of_them(chat):
     chat.add_saved("no-concat")
     chat.switch([min(chat.columns["no-concat"].removed())], off=False)
@@ -114,6 +128,34 @@ def test_importance_is_known_from_the_report_of_these_weights_only(run, known, c
     with pytest.raises(ToytaskError, match="measure it anew"):
         chat.known_importance()
     path.unlink()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (":ablate", "name a task, as in :ablate concat 0.1"),
+        (":ablate 0.2", "name a task before 0.2, as in :ablate concat 0.2"),
+        (f":neuron {'9' * 5000}", "is no neuron"),
+        (f":off {'9' * 10}", "there is no neuron 9999999999"),
+    ],
+)
+def test_what_a_command_cannot_take_is_one_line_and_measures_nothing(chat, line, said):
+    with pytest.raises(UsageError, match=said) as error:
+        obey(chat, line)
+    assert "\n" not in str(error.value)
+    assert "measured" not in vars(chat)
+
+
+def test_as_many_neurons_are_listed_as_there_are_however_many_are_asked_for(chat):
+    obey(chat, ":random concat")
+    obey(chat, f":why {'9' * 5000}")
+
+
+def test_a_task_is_meant_where_an_ablation_has_its_name(chat, run):
+    run.write_ablation("concat", {"neurons": [0], "error": "keep"})
+    obey(chat, ":ablate concat 0.1")
+    obey(chat, ":ablate concat")
+    assert list(chat.columns) == [TRAINED, "remove-concat-tol0.1", "remove-concat-automatic"]
 
 
 def test_the_saved_name_of_the_trained_column_is_refused(chat):

@@ -34,7 +34,7 @@ def config(tiny) -> Config:
 
 def new_run(config: Config, out: Path | None = None) -> Run:
     run = Run.create(config, out)
-    run.write_config(config)
+    run.write_config()
     return run
 
 

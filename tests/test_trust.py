@@ -224,7 +224,9 @@ def test_the_limit_of_epochs_is_open_while_learning_and_settled_after_it(here, t
     learning.follow(stop=lambda: learning.trainer.progress.epoch == 1)
     for path in (Path("run"), Path("learning")):
         recipe = replace(Run.open(path).config.recipe, epochs=20)
-        Run.open(path).write_config(replace(Run.open(path).config, recipe=recipe))
+        opened = Run.open(path)
+        opened.config = replace(opened.config, recipe=recipe)
+        opened.write_config()
     assert Session.resume(Run.open(Path("learning")), None, CPU).trainer.recipe.epochs == 20
     with pytest.raises(ToytaskError, match=r"run/config.json was changed since"):
         Session.resume(Run.open(Path("run")), None, CPU)

@@ -59,9 +59,11 @@ def ablate(
     from toytask_cli.analysis.ablation import removed_indices
     from toytask_cli.analysis.importance import score_neurons
     from toytask_cli.device import find_device
-    from toytask_cli.runs.run import Run
+    from toytask_cli.runs.run import Run, check_ablation_name
 
     chosen = None if neurons is None else _split_numbers(neurons)
+    if name is not None:
+        check_ablation_name(name)
     opened = Run.open(run)
     grid = opened.grid()
     removed_indices(grid, remove or [])
@@ -80,7 +82,7 @@ def ablate(
         return
     _print_report(report)
     err().print(f"wrote {opened.path}/ablations/{name}.json", soft_wrap=True)
-    say_next(f"toytask chat {opened.path} --ablation {name}")
+    say_next("chat", opened.path, "--ablation", name)
 
 
 def _split_numbers(text: str) -> list[int]:

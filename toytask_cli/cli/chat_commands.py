@@ -13,8 +13,9 @@ from toytask_cli.analysis.explanation import explain, look_at_neuron
 from toytask_cli.cli.chat_render import answers_view, neuron_view, places_view, score_view
 from toytask_cli.cli.chat_session import BY_HAND, TRAINED, Chat
 from toytask_cli.cli.console import err
-from toytask_cli.errors import ToytaskError, UsageError, unknown
+from toytask_cli.errors import ToytaskError, UsageError, shortened, unknown
 
+MOST_DIGITS = 10  # of a typed number; Python reads no more than some thousands
 SHOWN = 8  # neurons of each place that `:why` lists
 
 
@@ -52,7 +53,8 @@ def _ablate(chat: Chat, args: list[str]) -> RenderableType:
     """Tasks and perhaps a tolerance, or the name of a saved ablation."""
     if not args:
         raise UsageError(f"name a task, as in :ablate {chat.grid.task_names[-1]} 0.1")
-    if len(args) == 1 and args[0] in chat.run.ablation_names():
+    is_task = args[0] in chat.grid.task_names
+    if len(args) == 1 and not is_task and args[0] in chat.run.ablation_names():
         name = args[0]
         chat.add_saved(name)
     else:
@@ -66,6 +68,10 @@ def _ablate_tasks(chat: Chat, args: list[str]) -> str:
     tolerance = _as_number(last)
     if tolerance is None:
         tasks.append(last)
+    if not tasks:
+        raise UsageError(
+            f"name a task before {last}, as in :ablate {chat.grid.task_names[-1]} {last}"
+        )
     for task in tasks:
         if task not in chat.grid.task_names:
             raise unknown("task", task, [*chat.grid.task_names, *chat.run.ablation_names()])
@@ -107,7 +113,7 @@ def _why(chat: Chat, args: list[str]) -> RenderableType:
     """A number of neurons to list, and a column, each of them optional."""
     if chat.last is None:
         raise UsageError("ask something first")
-    shown = int(args.pop(0)) if args and args[0].isdecimal() else SHOWN
+    shown = int(args.pop(0)[:MOST_DIGITS]) if args and args[0].isdecimal() else SHOWN
     column = " ".join(args) or TRAINED
     if column not in chat.columns:
         raise unknown("column", column, chat.columns)
@@ -171,8 +177,8 @@ def _as_number(text: str) -> float | None:
 
 
 def _as_index(text: str) -> int:
-    if not (text.isascii() and text.isdecimal()):
-        raise UsageError(f"{text!r} is no neuron: give its number")
+    if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
+        raise UsageError(f"{shortened(text, 20)!r} is no neuron: give its number")
     return int(text)
 
 

@@ -45,10 +45,12 @@ def _blocks() -> Iterator[list[str]]:
     if sys.stdin is None:  # closed by the caller
         return
     stdin = cast(BufferedReader, sys.stdin.buffer)
-    rest = b""
+    rest = bytearray()
     while block := stdin.read1(BLOCK):
-        *lines, rest = (rest + block).split(b"\n")
-        yield [line.decode(errors="replace") for line in lines]
+        rest += block
+        if b"\n" in block:
+            *lines, rest = rest.split(b"\n")
+            yield [line.decode(errors="replace") for line in lines]
     yield [rest.decode(errors="replace")]
 
 

@@ -104,6 +104,7 @@ class Chat:
             raise unknown("column", name, others) if others else UsageError("nothing is removed")
         for column in others if name is None else [name]:
             del self.columns[column]
+            self._forget(column)
 
     def switch(self, numbers: Sequence[int], off: bool) -> int:
         """Switches neurons in the column that is made by hand; gives how many are off there.
@@ -121,9 +122,15 @@ class Chat:
             state = "off" if off else "on"
             raise UsageError(f"{', '.join(map(str, sorted(asked)))}: {state} already")
         self.columns[BY_HAND] = Variant(torch.tensor(sorted(after), dtype=torch.int64), start.error)
+        self._forget(BY_HAND)
         if not after:
             del self.columns[BY_HAND]
         return len(after)
+
+    def _forget(self, column: str) -> None:
+        """Takes a column out of the score: what comes under its name is another model."""
+        for name in self.grid.task_names:
+            self.tally.pop((column, name), None)
 
     def random_prompt(self, task: str | None) -> Prompt:
         """A prompt that neither weights nor neurons were chosen on.
@@ -166,5 +173,5 @@ class Chat:
         found = self.run.read_tensors("importance").get("importance")
         shape = (len(self.grid.task_names), self.d_sae)
         if found is None or (found.shape, found.dtype) != (shape, torch.float32):
-            raise ToytaskError(f"measure it anew with `toytask importance {self.run.path}`")
+            raise ToytaskError(f"measure it anew with `toytask importance {self.run.named}`")
         return found

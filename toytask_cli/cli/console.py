@@ -1,6 +1,7 @@
 """Results go to stdout, progress and messages to stderr; JSON is never wrapped."""
 
 import json
+import shlex
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -35,10 +36,11 @@ def say_error(message: str) -> None:
     err().print(f"error: {printable(message)}", style="red", soft_wrap=True)
 
 
-def say_next(command: str) -> None:
-    """The command that comes next."""
+def say_next(*words: object) -> None:
+    """The command that comes next, as it can be typed into a shell."""
     from rich.text import Text
 
+    command = shlex.join(["toytask", *map(str, words)])
     err().print(Text.assemble("next: ", (command, "bold")), soft_wrap=True)
 
 

@@ -57,7 +57,7 @@ def data(
     _print_samples(grid, seed)
     if out_dir:
         err().print(f"wrote {out_dir}", soft_wrap=True)
-    say_next(f"toytask train --data {out_dir}" if out_dir else "toytask train")
+    say_next("train", *(["--data", out_dir] if out_dir else []))
 
 
 def _describe(grid: "Grid", prompt: "Prompt") -> dict[str, Any]:

@@ -79,7 +79,7 @@ def eval_(
         return
     _print_report(report)
     err().print(f"wrote {opened.path}/reports/{name}.json", soft_wrap=True)
-    say_next(f"toytask sparsity {opened.path}")
+    say_next("sparsity", opened.path)
 
 
 def _check_split(split: str | None, grid: "Grid", run: "Run") -> str:

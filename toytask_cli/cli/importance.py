@@ -67,7 +67,7 @@ def importance(
     _print_agreement(report)
     _print_joint(report["joint"])
     err().print(f"wrote {opened.path}/reports/importance.json and .safetensors", soft_wrap=True)
-    say_next(f"toytask ablate {opened.path} --remove {names[-1]}")
+    say_next("ablate", opened.path, "--remove", names[-1])
 
 
 def _draw(run: "Run", names: list[str], tensors: "ImportanceTensors") -> None:

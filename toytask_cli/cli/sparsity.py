@@ -79,7 +79,7 @@ def sparsity(
     _print_neurons_by_tasks(report)
     _print_sample(sample, BLOCKS[block], snapshots[block])
     err().print(f"wrote {opened.path}/reports/sparsity.json and .safetensors", soft_wrap=True)
-    say_next(f"toytask importance {opened.path}")
+    say_next("importance", opened.path)
 
 
 def _find_prompt(text: str | None, grid: "Grid") -> "Prompt":

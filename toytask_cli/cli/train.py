@@ -86,9 +86,9 @@ def train(
     if report["status"] == "interrupted":
         kept = "the best weights are kept" if measured else "no weights yet: nothing was validated"
         err().print(f"interrupted after epoch {report['epochs']}; {kept}", soft_wrap=True)
-        say_next(f"toytask train --resume {session.run.path}")
+        say_next("train", "--resume", session.run.path)
         raise typer.Exit(stop.exit_code)
-    say_next(f"toytask eval {session.run.path}")
+    say_next("eval", session.run.path)
 
 
 def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[str, Any]) -> Recipe:
@@ -133,7 +133,7 @@ def _say_finished(session: "Session", json: bool) -> None:
         print_json(session.run.read_report("train"))
     done, path = session.trainer.progress.epoch, session.run.path
     err().print(f"{path} has finished after {done} epochs: nothing to do", soft_wrap=True)
-    say_next(f"toytask eval {path}")
+    say_next("eval", path)
 
 
 def _say_new_limit(before: int, recipe: Recipe) -> None:

@@ -11,6 +11,7 @@ runs/01/
 """
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,10 +99,14 @@ class Run:
         """Writes `figures/<name>.png`."""
         files.write_bytes(self._folder("figures") / f"{name}.png", png)
 
-    def write_config(self, config: Config) -> None:
-        """Makes this the run's configuration."""
-        self.config = config
-        files.write_json(self.config_file, config.to_json())
+    def write_config(self) -> None:
+        """Writes `config.json`."""
+        files.write_json(self.config_file, self.config.to_json())
+
+    @property
+    def named(self) -> str:
+        """Its path as it can be typed into a shell."""
+        return shlex.quote(str(self.path))
 
     def grid(self) -> Grid:
         """The run's examples and split, built anew.
@@ -117,7 +122,7 @@ class Run:
     @property
     def weights(self) -> Weights:
         """The file of the best weights."""
-        mend = f"go on with `toytask train --resume {self.path}`, or train anew"
+        mend = f"go on with `toytask train --resume {self.named}`, or train anew"
         return Weights(self.model_file, self.config, self.config_file, mend)
 
     def model(self, grid: Grid, device: torch.device) -> Transformer:
@@ -151,16 +156,17 @@ class Run:
         Raises:
             ToytaskError: it is missing, cut, foreign, or made from other weights.
         """
-        mend = f"make it with `toytask {name} {self.path}`"
+        mend = f"make it with `toytask {name} {self.named}`"
         return self._read_bound(self.path / "reports" / f"{name}.json", mend)
 
     def write_ablation(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         """Writes `ablations/<name>.json`, bound to run and weights; gives what was written.
 
         Raises:
-            ToytaskError: a name that is no plain file name.
+            ToytaskError: what `check_ablation_name` raises.
         """
-        return self._write_bound("ablations", self._ablation_file(name).stem, report)
+        check_ablation_name(name)
+        return self._write_bound("ablations", name, report)
 
     def read_ablation(self, name: str) -> dict[str, Any]:
         """Reads an ablation, with at least `neurons` and `error`, of these very weights.
@@ -168,11 +174,12 @@ class Run:
         Raises:
             ToytaskError: there is none of this name, or it is cut, foreign, or of other weights.
         """
+        check_ablation_name(name)
         names = self.ablation_names()
-        path = self._ablation_file(name)
+        path = self.path / "ablations" / f"{name}.json"
         if names and name not in names:
             raise ToytaskError(f"{path.parent}: {unknown('ablation', name, names)}")
-        mend = f"make it with `toytask ablate {self.path}`"
+        mend = f"make it with `toytask ablate {self.named}`"
         report = self._read_bound(path, mend)
         neurons, error = report.get("neurons"), report.get("error")
         if not (isinstance(neurons, list) and all(type(i) is int for i in neurons)):
@@ -190,11 +197,6 @@ class Run:
         """Names of the ablations that are there, in order; other files are passed over."""
         found = (path.stem for path in (self.path / "ablations").glob("*.json"))
         return sorted(name for name in found if NAME.fullmatch(name))
-
-    def _ablation_file(self, name: str) -> Path:
-        if not NAME.fullmatch(name):
-            raise ToytaskError(f"{name!r} is no name: use letters, digits, and . _ + -")
-        return self.path / "ablations" / f"{name}.json"
 
     def prepare(self) -> None:
         """Has all places to write to, so that what takes long does not fail at its end.
@@ -248,7 +250,7 @@ class Run:
             ToytaskError: it is missing, cut, foreign, or made from other weights.
         """
         path = self.path / "reports" / f"{name}.safetensors"
-        mend = f"make it with `toytask {name} {self.path}`"
+        mend = f"make it with `toytask {name} {self.named}`"
         tensors = files.read_tensors(path, mend)
         self._check_weights(path, files.read_metadata(path, mend), mend)
         return tensors
@@ -263,6 +265,18 @@ class Run:
             for left in self.path.glob(pattern + files.PARTIAL):
                 with files.writing(left):
                     left.unlink()
+
+
+def check_ablation_name(name: str) -> None:
+    """Refuses a name whose files would lead elsewhere, or be those of another report.
+
+    Raises:
+        ToytaskError: saying why.
+    """
+    if not NAME.fullmatch(name):
+        raise ToytaskError(f"{name!r} is no name: use letters, digits, and . _ + -")
+    if name == "importance" or name.startswith("validation"):
+        raise ToytaskError(f"{name!r} is what other files of a run are called: use another name")
 
 
 def _refuse_link(path: Path) -> None:

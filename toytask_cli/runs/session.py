@@ -69,7 +69,7 @@ class Session:
         config = Config.here(recipe, device, precision)
         session = cls(Run.create(config, out), grid, trainer)
         session.save_checkpoint(digest([]))
-        session.run.write_config(config)  # last: whatever has a configuration can be resumed
+        session.run.write_config()  # last: whatever has a configuration can be resumed
         return session
 
     @classmethod
@@ -125,14 +125,14 @@ class Session:
                 self._tidy(log)
                 return self._train(log, self.trainer.run(stop, on_step), on_epoch)
         except files.WriteError as error:
-            go_on = f"then go on with `toytask train --resume {self.run.path}`"
+            go_on = f"then go on with `toytask train --resume {self.run.named}`"
             raise ToytaskError(f"{error}, {go_on}") from error
 
     def _tidy(self, log: MetricsLog) -> None:
         """Takes away what was written after the last checkpoint, when the run was killed."""
         log.keep(self.trainer.progress.epoch)
         self.run.remove_partial()
-        self.run.write_config(self.run.config)
+        self.run.write_config()
 
     def _train(
         self,
