@@ -169,7 +169,7 @@ def test_every_number_in_the_report_is_defined(model: Transformer) -> None:
 
 def test_a_part_that_the_split_does_not_have_is_refused(model: Transformer) -> None:
     grid = build_grid(resolve("article", {"digits": 1}))
-    with pytest.raises(ToytaskError, match="test part of this split is empty"):
+    with pytest.raises(ToytaskError, match="test part has no example of some task"):
         measure_sparsity(model, grid, "test")
     with pytest.raises(UsageError, match="did you mean 'test'"):
         measure_sparsity(model, grid, "tset")

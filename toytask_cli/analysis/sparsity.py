@@ -107,7 +107,7 @@ def measure_sparsity(
     examples = grid.part(part)
     present = examples.tasks.unique()
     if len(present) < len(grid.tasks):
-        raise ToytaskError(f"the {part} part of this split is empty: choose another part")
+        raise ToytaskError(f"the {part} part has no example of some task: train with a larger part")
     totals = sum_up(model, examples, len(grid.tasks), batch_size)
     together = added(totals)
     names = grid.task_names
