@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pexpect
@@ -290,12 +291,34 @@ def test_eval_reports_each_task_with_its_interval(toytask: Command, trained, mon
     assert Path("runs/01/figures/eval-correctness.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_eval_of_another_part_has_a_report_of_its_own(toytask: Command, trained, monkeypatch):
+def test_eval_of_another_part_or_a_sample_has_a_report_of_its_own(
+    toytask: Command, trained, monkeypatch
+):
     monkeypatch.chdir(trained)
-    options = ["--split", "validation", "--limit", "7", "--json", "--no-figures"]
-    report = json.loads(toytask("eval", *options).out)
-    assert (report["split"], report["n"]) == ("validation", 7)
-    assert Path("runs/01/reports/eval-validation.json").exists()
+    toytask("eval", "--no-figures")
+    whole = Path("runs/01/reports/eval.json").read_bytes()
+    options = ["--split", "validation", "--no-figures"]
+    report = json.loads(toytask("eval", *options, "--json").out)
+    assert (report["split"], report["limit"]) == ("validation", None)
+    assert report == json.loads(Path("runs/01/reports/eval-validation.json").read_text())
+    result = toytask("eval", *options, "--limit", "7")
+    assert "7 random examples of the validation part" in result.out
+    assert json.loads(Path("runs/01/reports/eval-validation-sample.json").read_text())["n"] == 7
+    assert Path("runs/01/reports/eval.json").read_bytes() == whole
+
+
+def test_a_runs_configuration_is_a_recipe(toytask: Command, trained, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    recipe = str(trained / "runs" / "01" / "config.json")
+    again = ["--recipe", recipe, "--epochs", "2", "--separate-epochs", "0", "--no-figures"]
+    assert toytask("train", *again).code == 0
+    first, second = (Run.open(place).config.recipe for place in (trained / "runs/01", None))
+    assert second == replace(first, epochs=2, separate_epochs=0)
+
+
+def test_the_next_line_after_data_asks_for_the_same_data(toytask: Command):
+    said = toytask("data", "--tasks", "sum,max", "--seed", "3").err
+    assert said.endswith("next: toytask train --tasks sum,max --split-seed 3\n")
 
 
 def test_eval_shows_how_wrong_answers_are_wrong(toytask: Command, trained, monkeypatch):

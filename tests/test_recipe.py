@@ -42,6 +42,13 @@ def test_the_split_follows_the_seed_unless_it_is_given():
     assert resolve("default", {"seed": 5, "split_seed": 1}).split_seed == 1
 
 
+def test_a_short_run_has_epochs_to_learn_in_unless_it_is_told_otherwise():
+    assert resolve("default", {"epochs": 40}).separate_epochs == 14
+    assert resolve("default", {"epochs": 400}).separate_epochs == 60
+    assert resolve("default", {"epochs": 40, "separate_epochs": 40}).separate_epochs == 40
+    assert resolve("article", {"epochs": 40}).separate_epochs == 0
+
+
 @pytest.mark.parametrize("name", [f.name for f in fields(Recipe)])
 def test_a_missing_key_is_named(name):
     values = resolve("default").to_json()

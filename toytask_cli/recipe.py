@@ -118,7 +118,9 @@ class Recipe(DataSpec):
     warmup_steps: int = _option(20, "Steps over which the rate rises from zero.")
     epochs: int = _option(170, "Limit of the whole run, both phases together.")
     separate_epochs: int = _option(
-        60, "Epochs of the second phase: beta on, rate falling to zero. 0: no second phase."
+        60,
+        "Epochs of the second phase: beta on, rate falling to zero. 0: no second phase. "
+        "Unless given, fewer where epochs are fewer than the default.",
     )
     learnt_accuracy: float = _option(
         0.98, "Validation accuracy that every task must reach before the second phase."
@@ -169,7 +171,8 @@ PRESETS: dict[str, dict[str, Any]] = {
 def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     """A preset with layers of field values over it, the last one winning.
 
-    `split_seed` follows `seed` unless a layer sets it.
+    Unless a layer sets it, `split_seed` follows `seed`, and `separate_epochs` keeps its share of
+    fewer epochs than the default: a short run would else have no epoch to learn in.
 
     Raises:
         UsageError: an unknown preset, or a value out of range.
@@ -180,6 +183,8 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     for layer in layers:
         values |= layer
     values.setdefault("split_seed", values.get("seed", Recipe.seed))
+    share = values.get("epochs", Recipe.epochs) / Recipe.epochs
+    values.setdefault("separate_epochs", int(Recipe.separate_epochs * min(1, share)))
     return Recipe(**values)
 
 

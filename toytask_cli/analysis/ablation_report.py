@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from toytask_cli.analysis.control import DRAWS, STRATA
 from toytask_cli.analysis.evaluation import Accuracy, WrongAnswer
@@ -49,10 +50,19 @@ DEFINITIONS = {
 
 
 def ablation_name(
-    removed: Sequence[str], chosen_by: str, tolerance: float | None, error: str = "keep"
+    removed: Sequence[str],
+    chosen_by: str,
+    tolerance: float | None,
+    error: str = "keep",
+    neurons: Sequence[int] = (),
 ) -> str:
-    """`remove-concat-tol0.1`; says how the neurons were chosen if not by a tolerance."""
+    """`remove-concat-tol0.1`; says how the neurons were chosen if not by a tolerance.
+
+    Given neurons are told apart by a part of their sha256: each set has a name of its own.
+    """
     how = f"tol{tolerance:g}" if chosen_by == "tolerance" else chosen_by
+    if chosen_by == "given":
+        how += f"-{sha256(','.join(map(str, neurons)).encode()).hexdigest()[:6]}"
     return f"remove-{'+'.join(removed)}-{how}{'' if error == 'keep' else f'-{error}'}"
 
 
@@ -130,4 +140,5 @@ class Ablation:
     @property
     def default_name(self) -> str:
         """`remove-concat-tol0.1`."""
-        return ablation_name(self.removed_tasks, self.chosen_by, self.tolerance, self.error)
+        chosen_by, neurons = self.chosen_by, self.neurons
+        return ablation_name(self.removed_tasks, chosen_by, self.tolerance, self.error, neurons)

@@ -6,7 +6,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toytask_cli.cli.console import err, interval, out, percent, plain_table, print_json, say_next
+from toytask_cli.cli.console import (
+    err,
+    interval,
+    out,
+    percent,
+    plain_table,
+    print_json,
+    say,
+    say_next,
+)
 from toytask_cli.cli.options import (
     DeviceOption,
     FiguresOption,
@@ -22,7 +31,7 @@ if TYPE_CHECKING:
 GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
 HURT = 0.95  # and one that keeps less than this share is called damaged
 CURVE_LINES, BAR = 10, 14
-WIDTH_WITH_BARS = 80
+ROOM = 76  # columns that the curve takes with its bars, beside the name of the removed task
 WHEN = ("before", "after")
 
 
@@ -43,7 +52,7 @@ def ablate(
     ] = "keep",
     neurons: Annotated[
         str | None,
-        typer.Option(metavar="LIST", help="Remove these neurons, such as 12,698, and no others."),
+        typer.Option(metavar="LIST", help="Remove these neurons, such as 462,479, and no others."),
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the ablation.")] = None,
     seed: SeedOption = 0,
@@ -89,7 +98,7 @@ def _split_numbers(text: str) -> list[int]:
     try:
         return [int(number) for number in text.split(",")]
     except ValueError:
-        raise UsageError(f"neurons is {text!r}: must be numbers, such as 12,698") from None
+        raise UsageError(f"neurons is {text!r}: must be numbers, such as 462,479") from None
 
 
 def _draw(run: "Run", name: str, report: dict[str, Any]) -> None:
@@ -101,15 +110,11 @@ def _draw(run: "Run", name: str, report: dict[str, Any]) -> None:
 
 
 def _print_report(report: dict[str, Any]) -> None:
-    out().print(_what_was_done(report), soft_wrap=True)
+    say(_what_was_done(report))
     if report["chosen_by"] == "automatic" and report["automatic_tolerance"] is None:
-        out().print(
-            "no tolerance keeps enough of every kept task on validation: this is the smallest "
-            "removal",
-            style="yellow", soft_wrap=True,
-        )  # fmt: skip
+        say("no tolerance keeps enough of every kept task on validation: this is the smallest one")
     _print_accuracy(report)
-    out().print(in_words(report), soft_wrap=True)
+    say(in_words(report))
     _print_instead(report)
     if report["curve"]:
         _print_curve(report)
@@ -199,12 +204,17 @@ def _print_instead(report: dict[str, Any]) -> None:
 
 
 def _print_curve(report: dict[str, Any]) -> None:
-    """Some points of the curve, on test, with bars where the terminal has room for them."""
+    """Some points of the curve, on test, with bars where the terminal has room for them.
+
+    *Left* is the accuracy of the removed task that has most, *kept* the share of its accuracy that
+    the worst kept task keeps.
+    """
     from rich.text import Text
 
-    removed, kept = report["removed_tasks"], report["kept_tasks"]
+    removed, before = report["removed_tasks"], _accuracies_before(report)
     heads = ["tolerance", "neurons", f"{report['removed_task']} left", "", "kept", ""]
-    shown = [bool(head) or out().width >= WIDTH_WITH_BARS for head in heads]
+    has_room = out().width >= ROOM + len(report["removed_task"])
+    shown = [bool(head) or has_room for head in heads]
     table = plain_table(*compress(heads, shown))
     for column in table.columns:
         column.justify = column.justify if column.header else "left"
@@ -213,7 +223,7 @@ def _print_curve(report: dict[str, Any]) -> None:
     for place in sorted({round(i * (len(curve) - 1) / max(1, lines - 1)) for i in range(lines)}):
         point = curve[place]
         left = max(point["test"][task] for task in removed)
-        stays = min(point["test"][task] for task in kept)
+        stays = min((point["test"][task] / had for task, had in before.items()), default=0.0)
         cells: list[str | Text] = [
             f"{point['tolerance']:.3g}", str(point["n_neurons"]),
             percent(left), Text(bar(left), "red"), percent(stays), Text(bar(stays), "green"),
@@ -222,6 +232,12 @@ def _print_curve(report: dict[str, Any]) -> None:
     out().print(table)
 
 
+def _accuracies_before(report: dict[str, Any]) -> dict[str, float]:
+    """Kept task → accuracy before the removal, where it had any."""
+    found = {task: report["test"]["before"][task]["accuracy"] for task in report["kept_tasks"]}
+    return {task: had for task, had in found.items() if had}
+
+
 def bar(share: float) -> str:
     """A bar of up to `BAR` cells for a share of 0 to 1, filled up with blanks."""
-    return ("█" * round(share * BAR)).ljust(BAR)
+    return ("█" * round(min(share, 1) * BAR)).ljust(BAR)

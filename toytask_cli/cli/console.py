@@ -29,6 +29,11 @@ def err() -> "PrintableConsole":
     return PrintableConsole(stderr=True)
 
 
+def say(sentence: str) -> None:
+    """A result in words: a terminal gets it wrapped between words, a pipe in one line."""
+    out().print(sentence, soft_wrap=not out().is_terminal)
+
+
 def say_error(message: str) -> None:
     """One red line, whatever the message and the width of the terminal."""
     from toytask_cli.cli.printable import printable

@@ -1,5 +1,6 @@
 """`toytask data`: the examples, their tokens, and who sees which of them."""
 
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from toytask_cli.cli.console import err, out, plain_table, print_json, say_next
 from toytask_cli.cli.options import JsonOption, with_fields_of
 from toytask_cli.errors import UsageError
-from toytask_cli.recipe import DataSpec
+from toytask_cli.recipe import DataSpec, key_of
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -57,7 +58,21 @@ def data(
     _print_samples(grid, seed)
     if out_dir:
         err().print(f"wrote {out_dir}", soft_wrap=True)
-    say_next("train", *(["--data", out_dir] if out_dir else []))
+    say_next("train", *(["--data", out_dir] if out_dir else _as_options(spec)))
+
+
+def _as_options(spec: DataSpec) -> list[str]:
+    """What asks for the same data again: the fields that differ from the default."""
+    found = {
+        key_of(f.name).replace("_", "-"): getattr(spec, f.name)
+        for f in fields(spec)
+        if getattr(spec, f.name) != f.default
+    }
+    return [
+        part
+        for key, value in found.items()
+        for part in (f"--{key}", ",".join(value) if isinstance(value, tuple) else str(value))
+    ]
 
 
 def _describe(grid: "Grid", prompt: "Prompt") -> dict[str, Any]:

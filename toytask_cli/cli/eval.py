@@ -70,6 +70,7 @@ def eval_(
         evaluation, correctness = evaluate(model, grid, split, limit, seed)
     name = "eval" if split == grid.report_part else f"eval-{split}"
     name = name if ablation is None else f"{name}-{ablation}"
+    name = name if limit is None else f"{name}-sample"
     settings = {"ablation": ablation, "limit": limit, "seed": seed}
     report = opened.write_report(name, {**settings, **asdict(evaluation)})
     if figures:

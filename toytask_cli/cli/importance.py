@@ -52,6 +52,8 @@ def importance(
     opened = Run.open(run)
     grid = opened.grid()
     model = opened.model(grid, place)
+    if method == "hooks":
+        err().print("one neuron at a time: this takes minutes", style="dim")
     scores = score_neurons(model, grid, seed=seed, pairs=pairs, method=method)
     found = report_importance(model, grid, scores)
     opened.write_tensors("importance", scores.tensors._asdict())

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toytask_cli.cli.console import err, interval, out, percent, plain_table, print_json, say_next
+from toytask_cli.cli.console import (
+    err,
+    interval,
+    out,
+    percent,
+    plain_table,
+    print_json,
+    say,
+    say_next,
+)
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, with_fields_of
 from toytask_cli.errors import UsageError
 from toytask_cli.recipe import Recipe, checked_values, key_of, resolve
@@ -21,7 +30,10 @@ def train(
     ),
     recipe: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json", help="Recipe fields that win over the preset."),
+        typer.Option(
+            metavar="FILE.json",
+            help="Recipe fields that win over the preset; or a run's config.json.",
+        ),
     ] = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Data written by `toytask data --out DIR`.")
@@ -97,14 +109,18 @@ def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[st
     if recipe is not None:
         from toytask_cli.runs.files import read_object
 
-        layers.append(checked_values(Recipe, read_object(recipe, "name a JSON file"), str(recipe)))
+        values = read_object(recipe, "name a JSON file")
+        # A run's config.json holds its recipe beside what it was trained on.
+        values = values["recipe"] if isinstance(values.get("recipe"), dict) else values
+        layers.append(checked_values(Recipe, values, str(recipe)))
     if data is not None:
         from toytask_cli.runs.datafile import read_spec
 
         spec = vars(read_spec(data))
         for name in given.keys() & spec.keys():
             if given[name] != spec[name]:
-                raise UsageError(f"--{key_of(name)} is settled by {data}: leave it out, or --data")
+                option = key_of(name).replace("_", "-")
+                raise UsageError(f"--{option} is settled by {data}: leave it out, or --data")
         layers.append(spec)
     return resolve(preset, *layers, given)
 
@@ -167,10 +183,9 @@ def _print_summary(session: "Session", report: dict[str, Any]) -> None:
         )  # fmt: skip
     out().print(table)
     best = report["validation"]
-    out().print(
+    say(
         f"{report['epochs']} epochs in {report['seconds']:.0f} s; best weights from epoch "
         f"{report['best_epoch']}: validation loss {best['loss']:.4f}, CE {best['ce']:.4f}, "
         f"l0 {best['l0']:.1f}, dead neurons {best['dead_neurons']} of "
-        f"{session.run.config.recipe.d_sae}",
-        soft_wrap=True,
+        f"{session.run.config.recipe.d_sae}"
     )

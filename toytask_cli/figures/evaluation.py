@@ -8,7 +8,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from toytask_cli.figures.style import panels, style
+from toytask_cli.figures.style import rows_of_panels, style
 
 LARGEST = 100  # cells on a side
 
@@ -21,7 +21,7 @@ def draw_correctness(correctness: Mapping[str, NDArray[np.int8]]) -> Figure:
             operands are drawn in cells that show the share of right answers.
     """
     with style():
-        figure, axes = panels(len(correctness), width=4.9, height=5.0)
+        figure, axes = rows_of_panels(len(correctness), width=4.9, height=5.0)
         for axis, (task, pairs) in zip(axes, correctness.items(), strict=True):
             size = round(len(pairs) ** 0.5)
             share = _cells(pairs.reshape(size, size))
@@ -30,11 +30,12 @@ def draw_correctness(correctness: Mapping[str, NDArray[np.int8]]) -> Figure:
                 ax=axis,
                 vmin=0,
                 vmax=1,
-                cmap=ListedColormap(sns.color_palette("RdYlGn", 64)),
+                cmap=ListedColormap(sns.color_palette("blend:#b2182b,#a9cce3", 64)),
                 square=True,
                 cbar=False,
             )
-            axis.set_facecolor("0.93")
+            axis.set_facecolor("white")
+            axis.grid(visible=False)
             measured = pairs[pairs >= 0]
             wrong = int((measured == 0).sum())
             axis.set(
@@ -44,7 +45,7 @@ def draw_correctness(correctness: Mapping[str, NDArray[np.int8]]) -> Figure:
             )
             _label(axis.set_xticks, size, len(share))
             _label(axis.set_yticks, size, len(share))
-        figure.suptitle("right (green), wrong (red), not in this part (grey)", fontsize=10)
+        figure.suptitle("right (blue), wrong (red), not in this part (white)", fontsize=10)
         return figure
 
 

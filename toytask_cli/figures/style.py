@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 WIDTH = 5.0  # inches of one panel
 HEIGHT = 3.8
+COLUMNS = 3
 
 
 @contextmanager
@@ -33,6 +34,15 @@ def panels(
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     return figure, list(np.ravel(axes))
+
+
+def rows_of_panels(n: int, *, width: float, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure of n equal panels, a few in a row."""
+    columns = min(COLUMNS, n)
+    figure, axes = panels(columns, -(-n // columns), width=width, height=height)
+    for spare in axes[n:]:
+        spare.remove()
+    return figure, axes[:n]
 
 
 def png(figure: Figure) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from toytask_cli.figures.style import panels, style
 
@@ -32,7 +32,7 @@ def draw_losses(metrics: Sequence[Mapping[str, Any]]) -> Figure:
                 axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter(NullFormatter())
-            _mark_second_phase(axis, metrics)
+            _mark_epochs(axis, metrics)
         axes[0].legend()
         axes[-1].axis("off")
         sns.despine(figure)
@@ -49,29 +49,22 @@ def draw_accuracy(metrics: Sequence[Mapping[str, Any]]) -> Figure:
             values = [100 * m["validation"]["accuracy"][task] for m in validated]
             accuracy.plot(epochs, values, label=task)
         accuracy.set(title="exact match on validation", xlabel="epoch", ylabel="%", ylim=(-2, 102))
-        accuracy.legend(loc="lower right")
         neurons.plot(epochs, [m["validation"]["l0"] for m in validated], label="l0, per position")
         dead = [m["validation"]["dead_neurons"] for m in validated]
         neurons.plot(epochs, dead, label="dead neurons")
         neurons.set(title="SAE neurons", xlabel="epoch", ylabel="count", yscale="symlog")
         neurons.set_ylim(bottom=0)
-        neurons.legend()
         for axis in (accuracy, neurons):
-            _mark_second_phase(axis, metrics)
+            _mark_epochs(axis, metrics)
+            axis.legend()
         sns.despine(figure)
         return figure
 
 
-def _mark_second_phase(axis: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
-    """A line where the second phase begins."""
+def _mark_epochs(axis: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
+    """A line where the second phase begins; epochs are whole."""
+    axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     second = [m["epoch"] for m in metrics if m["phase"] != metrics[0]["phase"]]
     if second:
-        axis.axvline(second[0] - 0.5, color="0.5", linestyle=":", linewidth=1)
-        axis.annotate(
-            f"{metrics[-1]['phase']} →",
-            (second[0], 0.97),
-            xycoords=("data", "axes fraction"),
-            fontsize=8,
-            color="0.4",
-            va="top",
-        )
+        label = f"{metrics[-1]['phase']} begins"
+        axis.axvline(second[0] - 0.5, color="0.5", linestyle=":", linewidth=1.2, label=label)

@@ -122,7 +122,7 @@ class Run:
     @property
     def weights(self) -> Weights:
         """The file of the best weights."""
-        mend = f"go on with `toytask train --resume {self.named}`, or train anew"
+        mend = f"go on with `toytask train --resume {self.named}`, train anew, or name another run"
         return Weights(self.model_file, self.config, self.config_file, mend)
 
     def model(self, grid: Grid, device: torch.device) -> Transformer:
@@ -275,7 +275,11 @@ def check_ablation_name(name: str) -> None:
     """
     if not NAME.fullmatch(name):
         raise ToytaskError(f"{name!r} is no name: use letters, digits, and . _ + -")
-    if name == "importance" or name.startswith("validation"):
+    if (
+        name in ("importance", "sample")
+        or name.startswith("validation")
+        or name.endswith("-sample")
+    ):
         raise ToytaskError(f"{name!r} is what other files of a run are called: use another name")
 
 
