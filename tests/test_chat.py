@@ -81,6 +81,7 @@ def test_lines_that_are_no_prompt_are_named_and_the_others_answered(feed, option
     assert "'[' in '[red]4' is not in the vocabulary: use digits and one of" in said[0]
     assert "47 is out of range: operands go from 0 to 9" in said[1]
     assert "500 characters are too many" in said[2]
+    assert "':why' is a command, which needs a terminal" in said[3]
 
 
 def test_many_lines_are_answered_in_their_order(feed):

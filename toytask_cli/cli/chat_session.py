@@ -14,7 +14,7 @@ from toytask_cli.analysis.conversation import Answer, Variant, answer_prompts
 from toytask_cli.analysis.explanation import Seen, see
 from toytask_cli.analysis.importance import ImportanceTensors, score_neurons
 from toytask_cli.dataset import Grid
-from toytask_cli.errors import ToytaskError, UsageError, unknown
+from toytask_cli.errors import ToytaskError, UsageError, shortened, unknown
 from toytask_cli.hooks import checked_neurons
 from toytask_cli.model import Transformer
 from toytask_cli.prompts import Prompt, PromptError, parse_prompt
@@ -56,6 +56,10 @@ class Chat:
         Raises:
             PromptError: saying which part of it is wrong.
         """
+        if text.lstrip().startswith(":"):
+            raise PromptError(
+                f"{shortened(text.strip(), 20)!r} is a command, which needs a terminal"
+            )
         if len(text) > LONGEST:
             raise PromptError(f"{text[:20]!r}… is no prompt: {len(text)} characters are too many")
         return parse_prompt(text, self.grid.tasks, self.grid.spec.digits)
