@@ -1,21 +1,12 @@
 """`toytask ablate`: removes a task's neurons together, and proves what is lost and what is kept."""
 
 from dataclasses import asdict
-from itertools import compress
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toytask_cli.cli.console import (
-    err,
-    interval,
-    out,
-    percent,
-    plain_table,
-    print_json,
-    say,
-    say_next,
-)
+from toytask_cli.cli.ablation_view import print_ablation
+from toytask_cli.cli.console import err, print_json, say_next
 from toytask_cli.cli.options import (
     DeviceOption,
     FiguresOption,
@@ -27,12 +18,6 @@ from toytask_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from toytask_cli.runs.run import Run
-
-GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
-HURT = 0.95  # and one that keeps less than this share is called damaged
-CURVE_LINES, BAR = 10, 14
-ROOM = 76  # columns that the curve takes with its bars, beside the name of the removed task
-WHEN = ("before", "after")
 
 
 def ablate(
@@ -89,7 +74,7 @@ def ablate(
     if json:
         print_json(report)
         return
-    _print_report(report)
+    print_ablation(report)
     err().print(f"wrote {opened.path}/ablations/{name}.json", soft_wrap=True)
     say_next("chat", opened.path, "--ablation", name)
 
@@ -107,137 +92,3 @@ def _draw(run: "Run", name: str, report: dict[str, Any]) -> None:
 
     run.write_figure(f"{name}-curve", png(draw_curve(report)))
     run.write_figure(f"{name}-bars", png(draw_bars(report)))
-
-
-def _print_report(report: dict[str, Any]) -> None:
-    say(_what_was_done(report))
-    if report["chosen_by"] == "automatic" and report["automatic_tolerance"] is None:
-        say("no tolerance keeps enough of every kept task on validation: this is the smallest one")
-    _print_accuracy(report)
-    say(in_words(report))
-    _print_instead(report)
-    if report["curve"]:
-        _print_curve(report)
-
-
-def _what_was_done(report: dict[str, Any]) -> str:
-    n, error = len(report["neurons"]), f"error {report['error']}"
-    where = "test" if report["split"] == "test" else "other validation pairs"
-    if report["chosen_by"] == "given":
-        return f"{n} neurons removed (a given set, {error}), measured on {where}"
-    return (
-        f"{n} of {report['n_live']} live neurons removed (tolerance {report['tolerance']:g} nats, "
-        f"{error}), chosen on validation, measured on {where}"
-    )
-
-
-def _print_accuracy(report: dict[str, Any]) -> None:
-    table = plain_table("accuracy in %", "before", "after", "random neurons")
-    test = report["test"]
-    for task in test["before"]:
-        control = test["random_control"][task]
-        removed = " (removed)" if task in report["removed_tasks"] else ""
-        table.add_row(
-            f"{task}{removed}",
-            *(_range(test[when][task]["accuracy"], *test[when][task]["ci95"]) for when in WHEN),
-            _range(control["mean"], control["min"], control["max"]),
-        )
-    out().print(table)
-    shared = (
-        "" if report["overlap"] is None else f", {100 * report['overlap']:.0f} % of them chosen"
-    )
-    out().print(
-        "before and after with 95 % intervals; random: as many live neurons of like density"
-        f"{shared}, mean and range of {len(control['draws'])} draws",
-        style="dim",
-    )
-    if test["reconstructed"]:
-        dropped = (f"{t} {percent(a['accuracy'])}" for t, a in test["reconstructed"].items())
-        out().print(f"with the error dropped and no neuron removed: {', '.join(dropped)}")
-
-
-def _range(middle: float, low: float, high: float) -> str:
-    """Three shares in percent: 99.94, and 99.82–99.98 below it."""
-    return f"{100 * middle:.2f}\n{100 * low:.2f}–{100 * high:.2f}"
-
-
-def in_words(report: dict[str, Any]) -> str:
-    """`concat is gone (0.0 % right, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of ...`."""
-    test = report["test"]
-    share = {task: _share_left(test, task) for task in test["before"]}
-    removed = (
-        f"{task} {_fate(share[task])} ({100 * test['after'][task]['accuracy']:.1f} % right, "
-        f"95 % interval {interval(test['after'][task]['ci95'])})"
-        for task in report["removed_tasks"]
-    )
-    kept = (
-        f"{task} keeps {100 * share[task]:.1f} % of what it had" for task in report["kept_tasks"]
-    )
-    return ", ".join([*removed, *kept])
-
-
-def _share_left(test: dict[str, Any], task: str) -> float:
-    """Accuracy after over accuracy before; 0 where there was none."""
-    before, after = (test[when][task]["accuracy"] for when in WHEN)
-    return after / before if before else 0.0
-
-
-def _fate(share: float) -> str:
-    if share < GONE:
-        return "is gone"
-    return "is damaged" if share < HURT else "is still there"
-
-
-def _print_instead(report: dict[str, Any]) -> None:
-    found = {task: one for task, one in report["instead"].items() if one["looked_at"]}
-    if not found:
-        return
-    kinds = next(iter(found.values()))["mistakes"]
-    table = plain_table("where wrong, it says", *found)
-    for kind in kinds:
-        counts = [(one["mistakes"][kind], one["looked_at"]) for one in found.values()]
-        if any(count for count, _ in counts):
-            table.add_row(kind.replace("_", " "), *(f"{100 * c / n:.0f} %" for c, n in counts))
-    examples = (one["examples"][0] for one in found.values())
-    table.add_row("such as", *(f"{e['prompt']} → {e['said'] or '(nothing)'}" for e in examples))
-    out().print(table)
-
-
-def _print_curve(report: dict[str, Any]) -> None:
-    """Some points of the curve, on test, with bars where the terminal has room for them.
-
-    *Left* is the accuracy of the removed task that has most, *kept* the share of its accuracy that
-    the worst kept task keeps.
-    """
-    from rich.text import Text
-
-    removed, before = report["removed_tasks"], _accuracies_before(report)
-    heads = ["tolerance", "neurons", f"{report['removed_task']} left", "", "kept", ""]
-    has_room = out().width >= ROOM + len(report["removed_task"])
-    shown = [bool(head) or has_room for head in heads]
-    table = plain_table(*compress(heads, shown))
-    for column in table.columns:
-        column.justify = column.justify if column.header else "left"
-    curve = report["curve"]
-    lines = min(CURVE_LINES, len(curve))
-    for place in sorted({round(i * (len(curve) - 1) / max(1, lines - 1)) for i in range(lines)}):
-        point = curve[place]
-        left = max(point["test"][task] for task in removed)
-        stays = min((point["test"][task] / had for task, had in before.items()), default=0.0)
-        cells: list[str | Text] = [
-            f"{point['tolerance']:.3g}", str(point["n_neurons"]),
-            percent(left), Text(bar(left), "red"), percent(stays), Text(bar(stays), "green"),
-        ]  # fmt: skip
-        table.add_row(*compress(cells, shown))
-    out().print(table)
-
-
-def _accuracies_before(report: dict[str, Any]) -> dict[str, float]:
-    """Kept task → accuracy before the removal, where it had any."""
-    found = {task: report["test"]["before"][task]["accuracy"] for task in report["kept_tasks"]}
-    return {task: had for task, had in found.items() if had}
-
-
-def bar(share: float) -> str:
-    """A bar of up to `BAR` cells for a share of 0 to 1, filled up with blanks."""
-    return ("█" * round(min(share, 1) * BAR)).ljust(BAR)
