@@ -75,7 +75,7 @@ def test_a_column_says_what_the_model_says_with_its_neurons_removed(known):
         for answers, row in zip(found, chances, strict=True):
             answer = answers[name]
             assert answer.probabilities == pytest.approx(row[: len(answer.tokens)].tolist())
-    assert [answers["trained"].text for answers in found] == [p.truth[1:-1] for p in PROMPTS]
+    assert [answers["trained"].text for answers in found] == [p.plain_truth for p in PROMPTS]
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,14 @@ class Grid:
         size = 10**self.spec.digits
         return pairs // size, pairs % size
 
+    def place(self, task: Task, a: int, b: int) -> tuple[int, int]:
+        """Where an example is in the tensors: its task's index and its pair."""
+        return self.tasks.index(task), a * 10**self.spec.digits + b
+
+    def part_of(self, task: Task, a: int, b: int) -> str:
+        """The name of the part that an example is in."""
+        return PARTS[int(self.parts[self.place(task, a, b)])]
+
     def resplit(self) -> Tensor:
         """[task, pair] whether the answer's tokens are other than the numbers it is made of.
 

@@ -31,6 +31,16 @@ class Prompt(NamedTuple):
         """The true answer as the model should write it: `B70E`."""
         return self.task.answer(self.a, self.b)
 
+    @property
+    def plain(self) -> str:
+        """As a person types it: `47+23`."""
+        return self.text[1:-1]
+
+    @property
+    def plain_truth(self) -> str:
+        """The true answer alone: `70`."""
+        return self.truth[1:-1]
+
 
 def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
     """Reads a prompt, with or without `B` and `E`, blanks and capitals.

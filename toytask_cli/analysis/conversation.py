@@ -73,10 +73,8 @@ def answer_prompts(
 
 def look_up(grid: Grid, prompts: Sequence[Prompt]) -> Examples:
     """The prompts' rows of the grid."""
-    size = 10**grid.spec.digits
-    tasks = torch.tensor([grid.tasks.index(p.task) for p in prompts], dtype=torch.int64)
-    pairs = torch.tensor([p.a * size + p.b for p in prompts], dtype=torch.int64)
-    return grid.examples(tasks, pairs)
+    places = torch.tensor([grid.place(*prompt) for prompt in prompts], dtype=torch.int64)
+    return grid.examples(*places.view(-1, 2).T)
 
 
 def write_answers(
@@ -113,10 +111,10 @@ def describe_mistake(
         prompt: what was asked.
         tasks: all tasks, some of which may give this answer.
     """
-    truth = prompt.truth[1:-1]
+    truth = prompt.plain_truth
     if said == truth:
         return "right, in other tokens" if "E" in tokens else "right, but it does not end"
-    others = {t.name: t.answer(prompt.a, prompt.b)[1:-1] for t in tasks if t != prompt.task}
+    others = {t.name: prompt._replace(task=t).plain_truth for t in tasks if t != prompt.task}
     kind = classify(said, truth, list(others.values()))
     if kind == "other_task":
         names = [name for name, answer in others.items() if answer == said]

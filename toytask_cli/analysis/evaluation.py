@@ -10,6 +10,7 @@ from toytask_cli.analysis.prediction import Scores, decode_greedily, score
 from toytask_cli.analysis.statistics import wilson
 from toytask_cli.dataset import Examples, Grid
 from toytask_cli.model import Transformer
+from toytask_cli.prompts import Prompt
 from toytask_cli.rng import generator
 
 GREEDY_SAMPLE = 1000
@@ -151,9 +152,10 @@ def wrong_answers(grid: Grid, task: int, pairs: Tensor, said: list[str]) -> list
     """One task's answers at these pairs, [n], beside what was said there."""
     row = grid.tasks[task]
     operands = zip(*(operand.tolist() for operand in grid.operands(pairs)), strict=True)
+    prompts = (Prompt(row, a, b) for a, b in operands)
     return [
-        WrongAnswer(row.name, row.prompt(a, b)[1:-1], row.answer(a, b)[1:-1], text)
-        for (a, b), text in zip(operands, said, strict=True)
+        WrongAnswer(row.name, prompt.plain, prompt.plain_truth, text)
+        for prompt, text in zip(prompts, said, strict=True)
     ]
 
 

@@ -85,7 +85,7 @@ def _ask_again(chat: Chat) -> RenderableType:
     if chat.last is None:
         return Text("ask something")
     answers = answer_prompts(chat.model, chat.grid, [chat.last], chat.columns)[0]
-    return Group(Text(chat.last.text[1:-1], "dim"), answers_view(chat.last, answers))
+    return Group(Text(chat.last.plain, "dim"), answers_view(chat.last, answers))
 
 
 def _restore(chat: Chat, args: list[str]) -> RenderableType:
@@ -121,7 +121,7 @@ def _why(chat: Chat, args: list[str]) -> RenderableType:
     off = chat.columns[marks].removed()
     importance, note = _known_importance(chat)
     places = explain(chat.model, chat.grid, chat.last, chat.columns[column])
-    head = [f"{chat.last.text[1:-1]}, {column}"] + [f"off: removed in {marks}"] * bool(off)
+    head = [f"{chat.last.plain}, {column}"] + [f"off: removed in {marks}"] * bool(off)
     push = Text("push: logits, on the token that is written", "dim")
     return Group(Text("; ".join(head)), places_view(places, importance, off, shown), push, note)
 
@@ -154,7 +154,7 @@ def _random(chat: Chat, args: list[str]) -> RenderableType:
     if len(args) > 1:
         raise UsageError(f"name one task at most: {', '.join(chat.grid.task_names)}")
     prompt = chat.random_prompt(args[0] if args else None)
-    return Group(Text(prompt.text[1:-1]), answers_view(prompt, chat.ask([prompt])[0]))
+    return Group(Text(prompt.plain), answers_view(prompt, chat.ask([prompt])[0]))
 
 
 def _help(chat: Chat, args: list[str]) -> RenderableType:

@@ -56,8 +56,8 @@ def _blocks() -> Iterator[list[str]]:
 
 def _as_json(prompt: Prompt, answers: dict[str, Answer]) -> dict[str, Any]:
     return {
-        "prompt": prompt.text[1:-1],
-        "truth": prompt.truth[1:-1],
+        "prompt": prompt.plain,
+        "truth": prompt.plain_truth,
         "answers": {
             name: {
                 "text": answer.text,

@@ -31,7 +31,7 @@ def token_chances(answer: Answer) -> list[str]:
 
 def one_line(prompt: Prompt, answers: Mapping[str, Answer]) -> Text:
     """`47C23 = 4723 ✓ (472 99.9 %, 3 99.8 %, E 100.0 %)`, with names where there are several."""
-    text = Text(f"{prompt.text[1:-1]} = ")
+    text = Text(f"{prompt.plain} = ")
     for number, (name, answer) in enumerate(answers.items()):
         text.append(" | " if number else "")
         text.append(f"{name} " if len(answers) > 1 else "")
@@ -65,7 +65,7 @@ def _column(name: str, prompt: Prompt, answer: Answer) -> list[Text]:
 
 
 def _closest(prompt: Prompt, answer: Answer) -> str:
-    return f"{answer.closest}; the truth is {prompt.truth[1:-1]}"
+    return f"{answer.closest}; the truth is {prompt.plain_truth}"
 
 
 def places_view(

@@ -77,10 +77,6 @@ def _as_options(spec: DataSpec) -> list[str]:
 
 def _describe(grid: "Grid", prompt: "Prompt") -> dict[str, Any]:
     """One prompt: its tokens, its answer's tokens, and the part it is in."""
-    from toytask_cli.dataset import PARTS
-
-    task = grid.tasks.index(prompt.task)
-    pair = prompt.a * 10**grid.spec.digits + prompt.b
     ids = {
         "prompt": grid.tokenizer.encode(prompt.text),
         "answer": grid.tokenizer.encode(prompt.truth),
@@ -89,8 +85,8 @@ def _describe(grid: "Grid", prompt: "Prompt") -> dict[str, Any]:
         "prompt": prompt.text,
         "answer": prompt.truth,
         "task": prompt.task.name,
-        "part": PARTS[int(grid.parts[task, pair])],
-        "resplit": bool(grid.resplit()[task, pair]),
+        "part": grid.part_of(*prompt),
+        "resplit": bool(grid.resplit()[grid.place(*prompt)]),
         "tokens": {k: [grid.tokenizer.tokens[i] for i in row] for k, row in ids.items()},
         "ids": ids,
     }
@@ -124,12 +120,11 @@ def _print_counts(grid: "Grid", report: dict[str, Any]) -> None:
 def _print_samples(grid: "Grid", seed: int) -> None:
     import torch
 
-    from toytask_cli.dataset import PARTS
     from toytask_cli.rng import generator
 
     draw = generator(seed, "samples")
     table = plain_table("prompt", "prompt tokens", "answer", "answer tokens", "part")
-    for index, task in enumerate(grid.tasks):
+    for task in grid.tasks:
         pairs = torch.randint(grid.n_pairs, (SAMPLES_PER_TASK,), generator=draw)
         for a, b in zip(*(operand.tolist() for operand in grid.operands(pairs)), strict=True):
             texts = task.prompt(a, b), task.answer(a, b)
@@ -137,8 +132,7 @@ def _print_samples(grid: "Grid", seed: int) -> None:
                 _coloured([grid.tokenizer.tokens[i] for i in grid.tokenizer.encode(text)])
                 for text in texts
             ]
-            part = PARTS[int(grid.parts[index, a * 10**grid.spec.digits + b])]
-            table.add_row(texts[0], tokens[0], texts[1], tokens[1], part)
+            table.add_row(texts[0], tokens[0], texts[1], tokens[1], grid.part_of(task, a, b))
     out().print(table)
 
 

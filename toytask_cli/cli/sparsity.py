@@ -95,14 +95,12 @@ def _find_prompt(text: str | None, grid: "Grid") -> "Prompt":
 def _describe(grid: "Grid", prompt: "Prompt", block: str, snapshot: "Snapshot") -> dict[str, Any]:
     """The report's part on the prompt."""
     from toytask_cli.analysis.snapshot import describe
-    from toytask_cli.dataset import PARTS
 
-    pair = prompt.a * 10**grid.spec.digits + prompt.b
     return {
         "prompt": prompt.text,
         "answer": prompt.truth,
         "task": prompt.task.name,
-        "part": PARTS[int(grid.parts[grid.tasks.index(prompt.task), pair])],
+        "part": grid.part_of(*prompt),
         "block": block,
         "positions": [asdict(position) for position in describe(snapshot)],
     }
