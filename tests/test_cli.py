@@ -316,6 +316,12 @@ def test_a_runs_configuration_is_a_recipe(toytask: Command, trained, monkeypatch
     assert second == replace(first, epochs=2, separate_epochs=0)
 
 
+def test_a_training_without_an_epoch_to_learn_in_is_asked_about(toytask: Command, here):
+    tiny = ["train", "--no-figures", *TINY_OPTIONS]
+    assert "none of learning" in toytask(*tiny, "--epochs", "2", "--separate-epochs", "2").err
+    assert "none of learning" not in toytask(*tiny, "--epochs", "2", "--separate-epochs", "1").err
+
+
 def test_the_next_line_after_data_asks_for_the_same_data(toytask: Command):
     said = toytask("data", "--tasks", "sum,max", "--seed", "3").err
     assert said.endswith("next: toytask train --tasks sum,max --split-seed 3\n")

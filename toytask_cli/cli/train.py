@@ -142,6 +142,12 @@ def _say_what_begins(session: "Session") -> None:
         f"{device}, {config.precision}, {get_num_threads()} threads",
         soft_wrap=True,
     )
+    if config.recipe.separate_epochs >= config.recipe.epochs:
+        err().print(
+            "every epoch is one of separating, none of learning: is --separate-epochs meant to be "
+            f"{config.recipe.separate_epochs}, with {config.recipe.epochs} --epochs?",
+            style="yellow", soft_wrap=True,
+        )  # fmt: skip
 
 
 def _say_finished(session: "Session", json: bool) -> None:

@@ -275,6 +275,7 @@ def check_ablation_name(name: str) -> None:
     """
     if not NAME.fullmatch(name):
         raise ToytaskError(f"{name!r} is no name: use letters, digits, and . _ + -")
+    # `eval` writes eval-validation, eval-sample and eval-NAME; figures are NAME-curve.
     if (
         name in ("importance", "sample")
         or name.startswith("validation")
