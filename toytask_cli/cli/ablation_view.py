@@ -7,8 +7,8 @@ from toytask_cli.cli.console import interval, out, percent, plain_table, say
 
 GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
 HURT = 0.95  # and one that keeps less than this share is called damaged
-CURVE_LINES, BAR = 10, 14
-ROOM = 76  # columns that the curve takes with its bars, beside the name of the removed task
+CURVE_LINES, BAR = 10, 12
+ROOM = 72  # columns that the curve takes with its bars, beside the name of the removed task
 WHEN = ("before", "after")
 
 
