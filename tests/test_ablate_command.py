@@ -1,8 +1,12 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 from conftest import COMPETENT, Command, options
+
+from toytask_cli.cli.ablation_view import _fate, _what_is_kept
+from toytask_cli.cli.console import said
 
 
 @pytest.fixture(autouse=True)
@@ -99,6 +103,7 @@ def test_the_same_seed_gives_the_same_report_and_another_another_control(toytask
         (["--remove", "sum", "--name", "../x"], 1, "'../x' is no name"),
         (["--remove", "sum", "--name", "importance"], 1, "use another name"),
         (["--remove", "sum", "--name", "validation-2"], 1, "use another name"),
+        (["--remove", "sum", "--name", "trained"], 1, "use another name"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, here, args, code, said):
@@ -136,3 +141,17 @@ def test_more_than_two_tasks_can_be_kept_and_more_than_one_removed(
     both = ablate(toytask, "--remove", "max", "--remove", "diff", "--tolerance", "0.1")
     assert (both["removed_task"], both["kept_tasks"]) == ("diff+max", ["sum", "concat"])
     assert Path("runs/01/ablations/remove-diff+max-tol0.1.json").exists()
+    shown = toytask("ablate", "--remove", "max", "--remove", "diff", "--tolerance", "0.1").out
+    assert re.search(r"tolerance +neurons +most left +least kept", shown)
+
+
+def test_a_task_that_had_nothing_is_not_called_gone_or_lost() -> None:
+    test = {when: {"sum": {"accuracy": 0.0}} for when in ("before", "after")}
+    assert _fate(test, "sum") == "had nothing to lose"
+    assert _what_is_kept(test, "sum") == "sum had nothing to keep"
+
+
+def test_right_digits_in_wrong_tokens_are_told_from_the_truth() -> None:
+    assert said({"said": "10", "truth": "10"}) == "10 (in other tokens)"
+    assert said({"said": "", "truth": "10"}) == "(nothing)"
+    assert said({"said": "1", "truth": "10"}) == "1"

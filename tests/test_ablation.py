@@ -10,7 +10,7 @@ import torch
 from memorised import memorised
 
 from toytask_cli.analysis.ablation import ablate, largest_that_keeps, selectivity_gap
-from toytask_cli.analysis.ablation_report import Ablation
+from toytask_cli.analysis.ablation_report import Ablation, left_and_kept
 from toytask_cli.analysis.importance import ImportanceTensors, score_neurons
 from toytask_cli.analysis.prediction import score
 from toytask_cli.analysis.rule import choose_neurons
@@ -176,6 +176,13 @@ def test_one_of_three_tasks_or_two_of_them_can_go() -> None:
     two = ablate(model, grid, tensors, remove=["concat", "sum", "concat"], tolerance=0.1)
     assert (two.removed_task, two.removed_tasks) == ("sum+concat", ["sum", "concat"])
     assert two.kept_tasks == ["max"]
+    shown = json.loads(json.dumps(asdict(one)))
+    for part in ("validation", "test"):
+        before = {task: found["accuracy"] for task, found in shown[part]["before"].items()}
+        for point in shown["curve"]:
+            left, kept = left_and_kept(shown, part, point[part])
+            assert left == point[part]["concat"]
+            assert kept == min(point[part][task] / before[task] for task in ("sum", "max"))
     assert len(two.neurons) > 0
 
 

@@ -77,11 +77,14 @@ def test_no_command_at_all_shows_the_help(toytask: Command):
         (["data", "120+1"], 1, "120 is out of range: operands go from 0 to 99"),
         (["data", "--seed", "9" * 20], 2, "must be 9223372036854775807 at most"),
         (["data", "12C34", "--out", "new"], 2, "give either a prompt or --out"),
-        (["train", "--seed", "9" * 20], 2, "must be 9223372036854775807 at most"),
+        (["train", "--seed", "9" * 20], 2, "seed is 99999999999999999999: must be 0 to 9223"),
+        (["train", "--seed", "-1"], 2, "error: seed is -1: must be 0 to"),
+        (["train", "--lr", "nan"], 2, "lr is nan: must be a finite number"),
+        (["train", "--out", b"lat\xe9".decode(errors="surrogateescape")], 1, "is no UTF-8"),
         (
             ["train", "--train-fraction", "1e-9"],
             2,
-            "no example of 10,000 is left for the train part",
+            "no example of sum is left for the train part",
         ),
         (["data", "--digits", "1", "--validation-fraction", "0.004"], 2, "the validation part"),
         (["train", "--n-heads", "64"], 2, "must be a divisor of 256, 32 at most"),
@@ -242,6 +245,23 @@ def test_resuming_a_finished_run_says_so_and_writes_nothing(toytask: Command, tr
     report = json.loads(toytask("train", "--resume", "runs/01", "--json").out)
     assert report["status"] == "finished"
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files} == before
+
+
+def test_resuming_a_finished_run_draws_the_figures_that_it_was_ended_before(toytask: Command, here):
+    toytask("train", *TINY_OPTIONS, "--no-figures")
+    assert not Run.open(None).has_figure("losses")
+    toytask("train", "--resume", "runs/01")
+    assert Run.open(None).has_figure("losses")
+    assert Run.open(None).has_figure("accuracy")
+
+
+def test_the_newest_run_is_one_that_has_weights(toytask: Command, here):
+    for _ in range(2):
+        toytask("train", *TINY_OPTIONS, "--epochs", "1", "--no-figures")
+    Path("runs/02/model.safetensors").unlink()
+    assert Run.open(None).path == Path("runs/01")
+    Path("runs/01/model.safetensors").unlink()
+    assert Run.open(None).path == Path("runs/02")
 
 
 def test_more_epochs_are_said_to_put_off_the_second_phase(toytask: Command, here):

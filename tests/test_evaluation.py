@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toytask_cli.analysis import evaluation
 from toytask_cli.analysis.evaluation import evaluate, has_carry
 from toytask_cli.analysis.mistakes import MISTAKES, answer_texts, classify
 from toytask_cli.analysis.prediction import answer_loss, decode_greedily, outputs, score
@@ -113,6 +114,18 @@ def test_the_report_adds_up(model, grid):
     assert all(w.said != w.truth for w in report.wrong)
     assert (correctness == 1).sum() == round(report.n * report.accuracy)
     assert (correctness >= 0).sum() == report.n
+
+
+def test_of_many_wrong_answers_some_are_listed_and_all_are_counted(model, grid, monkeypatch):
+    everything, _ = evaluate(model, grid, "test", None, seed=0)
+    monkeypatch.setattr(evaluation, "WRONG_LISTED", 3)
+    some, _ = evaluate(model, grid, "test", None, seed=0)
+    assert some.tasks == everything.tasks
+    for name, task in some.tasks.items():
+        n = sum(task.mistakes.values())
+        listed = [w for w in some.wrong if w.task == name]
+        assert min(n, 2) <= len(listed) <= 3
+        assert set(listed) <= {w for w in everything.wrong if w.task == name}
 
 
 def test_a_limit_draws_a_sample_that_the_seed_decides(model, grid):

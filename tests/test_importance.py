@@ -61,6 +61,12 @@ def test_a_sample_of_pairs_is_drawn_from_the_right_ones() -> None:
     assert more.pairs.used == more.pairs.right
 
 
+def test_one_pair_alone_has_no_spread() -> None:
+    _, tensors = measure(pairs=1, resamples=200)  # a third of the resamples is empty
+    torch.testing.assert_close(tensors.low, tensors.importance)
+    torch.testing.assert_close(tensors.high, tensors.importance)
+
+
 def test_pairs_that_are_wrong_for_some_task_are_dropped_and_counted() -> None:
     candidates, _ = GRID.matched_pairs()
     right = torch.ones(2, len(candidates), dtype=torch.bool)

@@ -118,6 +118,13 @@ def test_many_removals_are_thinned_out_but_keep_both_ends() -> None:
     assert len(found[-1].neurons) == 500
 
 
+@given(matrices)
+def test_a_tolerance_that_is_printed_and_typed_again_removes_the_same(importance: Tensor) -> None:
+    for tolerance, neurons in removals(importance, [0]):
+        typed = float(f"{tolerance:.15g}")
+        assert choose_neurons(importance, [0], typed).tolist() == neurons.tolist()
+
+
 def test_removals_below_the_floor_still_reach_the_last_one() -> None:
     importance = torch.stack([torch.ones(100), torch.arange(1, 101) * 1e-12])
     assert len(removals(importance, [0])[-1].neurons) == 100

@@ -159,7 +159,11 @@ def change(key: str, value: object) -> object:
         ("config.json", change("colour", 1), "config.json: unknown key 'colour'"),
         ("config.json", change("recipe", {}), "config.json: missing key"),
         ("config.json", change("threads", "four"), "config.json: threads is no int"),
-        ("model.safetensors", Path.unlink, "no model.safetensors yet: go on with"),
+        (
+            "model.safetensors",
+            Path.unlink,
+            "no model.safetensors yet: wait for its end, go on with",
+        ),
         ("model.safetensors", cut, "model.safetensors is cut or no safetensors"),
         ("model.safetensors", lambda p: p.write_text("{}"), "is cut or no safetensors"),
         (

@@ -56,6 +56,19 @@ def test_the_rate_warms_up_stays_and_then_falls_to_zero():
     assert not is_over(separate, 24, recipe)
 
 
+def test_no_run_is_over_before_its_last_phase():
+    recipe = resolve("default", {"epochs": 5, "separate_epochs": 10})
+    assert not is_over(Phase(LEARN, 0), 0, recipe)
+    once = resolve("default", {"epochs": 5, "separate_epochs": 0})
+    assert [is_over(Phase(LEARN, 0), epoch, once) for epoch in (4, 5)] == [False, True]
+
+
+def test_stopped_in_its_first_epoch_a_run_is_not_over(tiny):
+    trainer = make_trainer(replace(tiny, epochs=3, separate_epochs=40))
+    assert list(trainer.run(stop=lambda: True)) == []
+    assert (trainer.progress.epoch, trainer.is_over) == (0, False)
+
+
 def test_separating_turns_beta_on_and_alpha_up():
     recipe = resolve("default", {"alpha": 2, "lambda_": 0.1, "beta": 0.3, "separate_alpha": 7})
     assert Phase(LEARN, 0).coefficients(recipe) == (2, 0.1, 0)

@@ -173,7 +173,7 @@ def build_grid(spec: DataSpec) -> Grid:
     """Every example of the spec's tasks, tokenised, and the split. The same spec, the same grid.
 
     Raises:
-        UsageError: a part to train on, or to choose on, that is empty.
+        UsageError: a part to train on, or to choose on, that has no example of some task.
     """
     tasks = find_tasks(spec.tasks)
     tokenizer = Tokenizer.for_tasks(tasks, spec.digits)
@@ -214,11 +214,6 @@ def _draw_parts(spec: DataSpec, answers: Tensor) -> Tensor:
     n = n_pairs if spec.split == "pair" else n_tasks * n_pairs
     n_train = round(n * spec.train_fraction)
     n_validation = min(round(n * spec.validation_fraction), n - n_train)
-    for name, count in (("train", n_train), ("validation", n_validation)):
-        if not count:
-            raise UsageError(
-                f"no example of {n:,} is left for the {name} part: change its fraction"
-            )
     order = torch.randperm(n, generator=generator(spec.split_seed, "split"))
     if spec.split == "pair":
         order = _teachers_first(order, answers)
@@ -226,8 +221,16 @@ def _draw_parts(spec: DataSpec, answers: Tensor) -> Tensor:
     parts[order[:n_train]] = PARTS.index("train")
     parts[order[n_train : n_train + n_validation]] = PARTS.index("validation")
     if spec.split == "pair":
-        return parts.expand(n_tasks, n_pairs).contiguous()
-    return parts.view(n_tasks, n_pairs)
+        parts = parts.expand(n_tasks, n_pairs).contiguous()
+    parts = parts.view(n_tasks, n_pairs)
+    for name in ("train", "validation"):
+        has_some = (parts == PARTS.index(name)).any(dim=1).tolist()
+        if not all(has_some):
+            task = spec.tasks[has_some.index(False)]
+            raise UsageError(
+                f"no example of {task} is left for the {name} part: change its fraction"
+            )
+    return parts
 
 
 def _teachers_first(order: Tensor, answers: Tensor) -> Tensor:

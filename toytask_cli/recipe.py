@@ -46,9 +46,10 @@ class DataSpec:
     def __post_init__(self) -> None:
         for f in fields(self):
             value = getattr(self, f.name)
-            _require(
-                f.type is not int or value <= LARGEST_INT, f.name, value, f"{LARGEST_INT} at most"
-            )
+            if f.type is int:
+                _require(value <= LARGEST_INT, f.name, value, f"{LARGEST_INT} at most")
+            if f.type is float:
+                _require(math.isfinite(value), f.name, value, "a finite number")
         find_tasks(self.tasks)
         _require(
             len(set(self.tasks)) == len(self.tasks) >= 2,
@@ -182,7 +183,9 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     values = dict(PRESETS[preset])
     for layer in layers:
         values |= layer
-    values.setdefault("split_seed", values.get("seed", Recipe.seed))
+    seed = values.get("seed", Recipe.seed)
+    _require(0 <= seed <= LARGEST_INT, "seed", seed, f"0 to {LARGEST_INT}")
+    values.setdefault("split_seed", seed)
     share = values.get("epochs", Recipe.epochs) / Recipe.epochs
     values.setdefault("separate_epochs", int(Recipe.separate_epochs * min(1, share)))
     return Recipe(**values)
@@ -217,6 +220,5 @@ def _as_type(kind: Any, value: Any, where: str) -> Any:
 
 
 def _require(condition: bool, name: str, value: Any, valid: str) -> None:
-    finite = not isinstance(value, float) or math.isfinite(value)
-    if not (condition and finite):
+    if not condition:
         raise UsageError(f"{key_of(name)} is {value}: must be {valid}")

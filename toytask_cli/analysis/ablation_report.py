@@ -1,8 +1,9 @@
 """What an ablation found: the shape of its report."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Any
 
 from toytask_cli.analysis.control import DRAWS, STRATA
 from toytask_cli.analysis.evaluation import Accuracy, WrongAnswer
@@ -37,7 +38,7 @@ DEFINITIONS = {
     f"in density within {STRATA} strata",
     "overlap": "mean share of the chosen live neurons that a random draw removes too",
     "selectivity_gap": "on test, the smallest drop of accuracy of a removed task less the largest "
-    "drop of a kept task, −1 to 1; higher is better",
+    "drop of a kept task, −2 to 2; 1 where all is lost and nothing else changes",
     "joint": "rise of the loss on the pairs that importance was measured on, with all the neurons "
     "removed together and the error kept, against the sum of their importances, nats",
     "instead": "what the model writes, greedily, for a random sample of the test pairs that it "
@@ -64,6 +65,32 @@ def ablation_name(
     if chosen_by == "given":
         how += f"-{sha256(','.join(map(str, neurons)).encode()).hexdigest()[:6]}"
     return f"remove-{'+'.join(removed)}-{how}{'' if error == 'keep' else f'-{error}'}"
+
+
+def measured_on(report: Mapping[str, Any], part: str = "test") -> str:
+    """What the pairs under `test` or `validation` are, in words."""
+    if report["split"] == "test":
+        return part
+    return "other validation pairs" if part == "test" else "half of the validation pairs"
+
+
+def left_and_kept(
+    report: Mapping[str, Any], part: str, accuracy: Mapping[str, float]
+) -> tuple[float, float]:
+    """What these accuracies leave of the removed tasks and keep of the others, as shares.
+
+    Args:
+        report: of an ablation.
+        part: `test` or `validation`.
+        accuracy: by task, on that part.
+
+    Returns:
+        The accuracy of the removed task that has most left, and the share of its accuracy before
+        that the worst kept task has; 0 where no kept task had any.
+    """
+    before = {task: report[part]["before"][task]["accuracy"] for task in report["kept_tasks"]}
+    kept = [accuracy[task] / had for task, had in before.items() if had]
+    return max(accuracy[task] for task in report["removed_tasks"]), min(kept, default=0.0)
 
 
 @dataclass(frozen=True)

@@ -83,8 +83,9 @@ def _spread(steps: Tensor) -> list[int]:
 
 
 def _between(steps: Tensor, i: int) -> float:
-    """A short number above step i, and not above the next one."""
+    """The shortest number above step i, of four digits or more, and not above the next one."""
     low = float(steps[i])
     high = float(steps[i + 1]) if i + 1 < len(steps) else 4 * low
-    middle = float(f"{math.sqrt(low * high):.4g}")
-    return middle if low < middle <= high else high
+    middle = math.sqrt(low * high)
+    short = (float(f"{middle:.{digits}g}") for digits in range(4, 18))
+    return next((number for number in short if low < number <= high), high)

@@ -74,9 +74,10 @@ def tally(
             mean_sums[task] += (averaged.sum(dim=1) / lengths).sum(dim=0)
             place_sums[task, : real.shape[1]] += removed.sum(dim=0)
             at_place[task, : real.shape[1]] += real.sum(dim=0)
-    # A half or a resample of very few pairs can be empty.
+    # A half or a resample of very few pairs can be empty; such a resample says what all pairs say.
     rows = sums / totals.clamp(min=1).unsqueeze(-1)
-    low, high = _interval(rows[:, 3:])
+    resampled = torch.where(totals[3:, None] > 0, rows[:, 3:], rows[:, :1])
+    low, high = _interval(resampled)
 
     def wide(part: Tensor) -> Tensor:
         return _widen(part, live, len(means))

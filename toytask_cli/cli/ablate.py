@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toytask_cli.cli.ablation_view import print_ablation
 from toytask_cli.cli.console import err, print_json, say_next
 from toytask_cli.cli.options import (
     DeviceOption,
@@ -52,6 +51,7 @@ def ablate(
     from toytask_cli.analysis.ablation import ablate as measure
     from toytask_cli.analysis.ablation import removed_indices
     from toytask_cli.analysis.importance import score_neurons
+    from toytask_cli.cli.ablation_view import print_ablation
     from toytask_cli.device import find_device
     from toytask_cli.runs.run import Run, check_ablation_name
 

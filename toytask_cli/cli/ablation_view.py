@@ -3,12 +3,13 @@
 from itertools import compress
 from typing import Any
 
-from toytask_cli.cli.console import interval, out, percent, plain_table, say
+from toytask_cli.analysis.ablation_report import left_and_kept, measured_on
+from toytask_cli.cli.console import interval, out, percent, plain_table, said, say
 
 GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
 HURT = 0.95  # and one that keeps less than this share is called damaged
 CURVE_LINES, BAR = 10, 12
-ROOM = 72  # columns that the curve takes with its bars, beside the name of the removed task
+ROOM, SHARE = 59, len(percent(1))  # columns of the curve beside its shares, and of a share
 WHEN = ("before", "after")
 
 
@@ -26,7 +27,7 @@ def print_ablation(report: dict[str, Any]) -> None:
 
 def _what_was_done(report: dict[str, Any]) -> str:
     n, error = len(report["neurons"]), f"error {report['error']}"
-    where = "test" if report["split"] == "test" else "other validation pairs"
+    where = measured_on(report)
     if report["chosen_by"] == "given":
         return f"{n} neurons removed (a given set, {error}), measured on {where}"
     return (
@@ -69,28 +70,34 @@ def _range(middle: float, low: float, high: float) -> str:
 def _in_words(report: dict[str, Any]) -> str:
     """`concat is gone (0.0 % right, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of ...`."""
     test = report["test"]
-    share = {task: _share_left(test, task) for task in test["before"]}
     removed = (
-        f"{task} {_fate(share[task])} ({100 * test['after'][task]['accuracy']:.1f} % right, "
+        f"{task} {_fate(test, task)} ({100 * test['after'][task]['accuracy']:.1f} % right, "
         f"95 % interval {interval(test['after'][task]['ci95'])})"
         for task in report["removed_tasks"]
     )
-    kept = (
-        f"{task} keeps {100 * share[task]:.1f} % of what it had" for task in report["kept_tasks"]
-    )
-    return ", ".join([*removed, *kept])
+    return ", ".join([*removed, *(_what_is_kept(test, task) for task in report["kept_tasks"])])
 
 
-def _share_left(test: dict[str, Any], task: str) -> float:
-    """Accuracy after over accuracy before; 0 where there was none."""
-    before, after = (test[when][task]["accuracy"] for when in WHEN)
-    return after / before if before else 0.0
-
-
-def _fate(share: float) -> str:
+def _fate(test: dict[str, Any], task: str) -> str:
+    share = _share_left(test, task)
+    if share is None:
+        return "had nothing to lose"
     if share < GONE:
         return "is gone"
     return "is damaged" if share < HURT else "is still there"
+
+
+def _what_is_kept(test: dict[str, Any], task: str) -> str:
+    share = _share_left(test, task)
+    if share is None:
+        return f"{task} had nothing to keep"
+    return f"{task} keeps {100 * share:.1f} % of what it had"
+
+
+def _share_left(test: dict[str, Any], task: str) -> float | None:
+    """Accuracy after over accuracy before; None where there was none."""
+    before, after = (test[when][task]["accuracy"] for when in WHEN)
+    return after / before if before else None
 
 
 def _print_instead(report: dict[str, Any]) -> None:
@@ -104,21 +111,18 @@ def _print_instead(report: dict[str, Any]) -> None:
         if any(count for count, _ in counts):
             table.add_row(kind.replace("_", " "), *(f"{100 * c / n:.0f} %" for c, n in counts))
     examples = (one["examples"][0] for one in found.values())
-    table.add_row("such as", *(f"{e['prompt']} → {e['said'] or '(nothing)'}" for e in examples))
+    table.add_row("such as", *(f"{e['prompt']} → {said(e)}" for e in examples))
     out().print(table)
 
 
 def _print_curve(report: dict[str, Any]) -> None:
-    """Some points of the curve, on test, with bars where the terminal has room for them.
-
-    *Left* is the accuracy of the removed task that has most, *kept* the share of its accuracy that
-    the worst kept task keeps.
-    """
+    """Some points of the curve, on test, with bars where the terminal has room for them."""
     from rich.text import Text
 
-    removed, before = report["removed_tasks"], _accuracies_before(report)
-    heads = ["tolerance", "neurons", f"{report['removed_task']} left", "", "kept", ""]
-    has_room = out().width >= ROOM + len(report["removed_task"])
+    removed, kept = report["removed_tasks"], report["kept_tasks"]
+    left_of = f"{removed[0]} left" if len(removed) == 1 else "most left"
+    heads = ["tolerance", "neurons", left_of, "", "kept" if len(kept) == 1 else "least kept", ""]
+    has_room = out().width >= ROOM + sum(max(len(head), SHARE) for head in heads[2::2])
     shown = [bool(head) or has_room for head in heads]
     table = plain_table(*compress(heads, shown))
     for column in table.columns:
@@ -127,20 +131,13 @@ def _print_curve(report: dict[str, Any]) -> None:
     lines = min(CURVE_LINES, len(curve))
     for place in sorted({round(i * (len(curve) - 1) / max(1, lines - 1)) for i in range(lines)}):
         point = curve[place]
-        left = max(point["test"][task] for task in removed)
-        stays = min((point["test"][task] / had for task, had in before.items()), default=0.0)
+        left, stays = left_and_kept(report, "test", point["test"])
         cells: list[str | Text] = [
-            f"{point['tolerance']:.3g}", str(point["n_neurons"]),
+            f"{point['tolerance']:.15g}", str(point["n_neurons"]),
             percent(left), Text(_bar(left), "red"), percent(stays), Text(_bar(stays), "green"),
         ]  # fmt: skip
         table.add_row(*compress(cells, shown))
     out().print(table)
-
-
-def _accuracies_before(report: dict[str, Any]) -> dict[str, float]:
-    """Kept task → accuracy before the removal, where it had any."""
-    found = {task: report["test"]["before"][task]["accuracy"] for task in report["kept_tasks"]}
-    return {task: had for task, had in found.items() if had}
 
 
 def _bar(share: float) -> str:

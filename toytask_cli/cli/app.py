@@ -52,7 +52,7 @@ def toytask(
 
 def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 or 143 interrupted."""
-    for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # it may be closed, or be no file
             stream.reconfigure(errors="backslashreplace")
     try:

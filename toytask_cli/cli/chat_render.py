@@ -114,7 +114,7 @@ def neuron_view(found: Neuron, importance: Mapping[str, Tensor]) -> RenderableTy
     title = Text(f"neuron {found.neuron} on {found.n:,} examples of the {found.part} part", "bold")
     table = plain_table("task", "fires at", *(["importance"] if importance else []))
     for task, density in found.density.items():
-        known = [f"{float(importance[task][found.neuron]):+.4f}"] if importance else []
+        known = [f"{float(importance[task][found.neuron]):+z.4f}"] if importance else []
         table.add_row(task, percent(density), *known)
     return Group(title, table, _ends_line(found.ends), _excited_view(found))
 

@@ -73,3 +73,10 @@ def percent(share: float) -> str:
 def interval(ci95: tuple[float, float] | list[float]) -> str:
     """A 95 % interval of a share, in percent."""
     return f"{100 * ci95[0]:.2f} to {100 * ci95[1]:.2f}"
+
+
+def said(wrong: Mapping[str, str]) -> str:
+    """What a wrong answer says; the right digits can be in tokens that are wrong."""
+    if wrong["said"] == wrong["truth"]:
+        return f"{wrong['said']} (in other tokens)"
+    return wrong["said"] or "(nothing)"

@@ -5,7 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toytask_cli.cli.console import err, interval, out, percent, plain_table, print_json, say_next
+from toytask_cli.cli.console import (
+    err,
+    interval,
+    out,
+    percent,
+    plain_table,
+    print_json,
+    said,
+    say_next,
+)
 from toytask_cli.cli.options import (
     DeviceOption,
     FiguresOption,
@@ -103,15 +112,16 @@ def _draw(run: "Run", grid: "Grid", name: str, correctness: "Tensor") -> None:
 
 def _print_report(report: dict[str, Any]) -> None:
     table = plain_table("task", "accuracy", "95 % interval", "wrong", "n", "CE loss (nats)")
+    n_wrong = {name: sum(task["mistakes"].values()) for name, task in report["tasks"].items()}
     for name, task in report["tasks"].items():
         table.add_row(
             name, percent(task["accuracy"]), interval(task["ci95"]),
-            f"{sum(task['mistakes'].values()):,}", f"{task['n']:,}", f"{task['ce_loss']:.4f}",
+            f"{n_wrong[name]:,}", f"{task['n']:,}", f"{task['ce_loss']:.4f}",
         )  # fmt: skip
     table.add_section()
     table.add_row(
         "all", percent(report["accuracy"]), interval(report["ci95"]),
-        f"{len(report['wrong']):,}", f"{report['n']:,}", "",
+        f"{sum(n_wrong.values()):,}", f"{report['n']:,}", "",
     )  # fmt: skip
     cut = f" with {report['ablation']}" if report["ablation"] else ""
     sample = "" if report["limit"] is None else f"{report['n']:,} random examples of "
@@ -148,5 +158,5 @@ def _print_mistakes(report: dict[str, Any]) -> None:
     out().print(table)
     shown = plain_table("prompt", "answer", "prediction")
     for wrong in report["wrong"][:: max(1, len(report["wrong"]) // WRONG_SHOWN)][:WRONG_SHOWN]:
-        shown.add_row(wrong["prompt"], wrong["truth"], wrong["said"] or "(nothing)")
+        shown.add_row(wrong["prompt"], wrong["truth"], said(wrong))
     out().print(shown)

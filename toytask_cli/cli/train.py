@@ -77,6 +77,8 @@ def train(
         session = Session.resume(opened, given.get("epochs"), place)
         if session.is_finished:
             _say_finished(session, json)
+            if figures and not session.run.has_figure("accuracy"):  # ended before it was drawn
+                _draw(session)
             return
         _say_new_limit(limit, session.run.config.recipe)
     else:
@@ -89,18 +91,21 @@ def train(
     ):
         report = session.follow(stop, display.step, display.epoch)
     measured = "validation" in report
-    if figures and measured:
-        _draw(session)
     if json:
         print_json(report)
     elif measured:
         _print_summary(session, report)
-    if report["status"] == "interrupted":
+    interrupted = report["status"] == "interrupted"
+    if interrupted:
         kept = "the best weights are kept" if measured else "no weights yet: nothing was validated"
         err().print(f"interrupted after epoch {report['epochs']}; {kept}", soft_wrap=True)
         say_next("train", "--resume", session.run.path)
+    else:
+        say_next("eval", session.run.path)
+    if figures and measured:  # last: by now all that has to be known is said
+        _draw(session)
+    if interrupted:
         raise typer.Exit(stop.exit_code)
-    say_next("eval", session.run.path)
 
 
 def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[str, Any]) -> Recipe:

@@ -21,7 +21,7 @@ def draw_correctness(correctness: Mapping[str, NDArray[np.int8]]) -> Figure:
             operands are drawn in cells that show the share of right answers.
     """
     with style():
-        figure, axes = rows_of_panels(len(correctness), width=4.9, height=5.0)
+        figure, axes = rows_of_panels(len(correctness), width=4.9, height=5.3)
         for axis, (task, pairs) in zip(axes, correctness.items(), strict=True):
             size = round(len(pairs) ** 0.5)
             share = _cells(pairs.reshape(size, size))
@@ -45,7 +45,9 @@ def draw_correctness(correctness: Mapping[str, NDArray[np.int8]]) -> Figure:
             )
             _label(axis.set_xticks, size, len(share))
             _label(axis.set_yticks, size, len(share))
-        figure.suptitle("right (blue), wrong (red), not in this part (white)", fontsize=10)
+        are_shares = len(pairs) > LARGEST**2
+        colours = "share right: 1 (blue) to 0 (red)" if are_shares else "right (blue), wrong (red)"
+        figure.suptitle(f"{colours}, not in this part (white)", fontsize=10)
         return figure
 
 

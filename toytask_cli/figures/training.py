@@ -6,7 +6,13 @@ from typing import Any
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    Locator,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    SymmetricalLogLocator,
+)
 
 from toytask_cli.figures.style import panels, style
 
@@ -28,8 +34,7 @@ def draw_losses(metrics: Sequence[Mapping[str, Any]]) -> Figure:
                 found = [(m["epoch"], m[part][term]) for m in metrics if m[part]]
                 axis.plot(*zip(*found, strict=True), label=part, linewidth=1.4)
             axis.set(title=label, xlabel="epoch", yscale="symlog" if term == "overlap" else "log")
-            if term != "overlap":
-                axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.yaxis.set_major_locator(_ticks(axis))
             axis.yaxis.set_major_formatter("{x:g}")
             axis.yaxis.set_minor_formatter(NullFormatter())
             _mark_epochs(axis, metrics)
@@ -37,6 +42,13 @@ def draw_losses(metrics: Sequence[Mapping[str, Any]]) -> Figure:
         axes[-1].axis("off")
         sns.despine(figure)
         return figure
+
+
+def _ticks(axis: Axes) -> Locator:
+    """Ticks at 1, 2 and 5, so that an axis within one power of ten has some."""
+    if axis.get_yscale() == "log":
+        return LogLocator(subs=(1, 2, 5))
+    return SymmetricalLogLocator(axis.yaxis.get_transform(), subs=(1, 2, 5))
 
 
 def draw_accuracy(metrics: Sequence[Mapping[str, Any]]) -> Figure:

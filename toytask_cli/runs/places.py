@@ -6,6 +6,7 @@ from toytask_cli.errors import ToytaskError
 
 RUNS = Path("runs")
 REFERENCE = RUNS / "reference"
+MODEL = "model.safetensors"
 TRAIN_FIRST = "train a model with `toytask train`"
 
 
@@ -41,12 +42,14 @@ def claim(out: Path) -> Path:
 def newest() -> Path:
     """The run with the highest number, else the reference run.
 
+    Runs that have weights come before those that have none, or none yet.
+
     Raises:
         ToytaskError: there is neither.
     """
     numbered = [run for run in _made() if run.name.isdecimal()]
     if numbered:
-        return max(numbered, key=lambda p: int(p.name))
+        return max(numbered, key=lambda p: ((p / MODEL).exists(), int(p.name)))
     if REFERENCE.is_dir():
         return REFERENCE
     raise ToytaskError(f"there is no run under {RUNS}/ yet: {TRAIN_FIRST}")

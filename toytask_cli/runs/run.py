@@ -26,7 +26,7 @@ from toytask_cli.model import Transformer
 from toytask_cli.runs import files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.metrics import read_metrics
-from toytask_cli.runs.places import RUNS, claim, claim_number, hint, newest
+from toytask_cli.runs.places import MODEL, RUNS, claim, claim_number, hint, newest
 from toytask_cli.runs.sealed import read_sealed, write_sealed
 from toytask_cli.runs.weights import Weights
 
@@ -54,6 +54,7 @@ class Run:
         Raises:
             ToytaskError: `out` is there and not empty, or the disk does not take it.
         """
+        _refuse_bytes(out)
         try:
             path = claim_number(RUNS) if out is None else claim(out)
         except OSError as error:
@@ -69,6 +70,7 @@ class Run:
         Raises:
             ToytaskError: there is none, or its configuration cannot be read.
         """
+        _refuse_bytes(path)
         path = newest() if path is None else path
         if not path.is_dir():
             raise ToytaskError(f"there is no run at {path}: {hint()}")
@@ -83,7 +85,7 @@ class Run:
     @property
     def model_file(self) -> Path:
         """The best weights."""
-        return self.path / "model.safetensors"
+        return self.path / MODEL
 
     @property
     def checkpoint_file(self) -> Path:
@@ -98,6 +100,10 @@ class Run:
     def write_figure(self, name: str, png: bytes) -> None:
         """Writes `figures/<name>.png`."""
         files.write_bytes(self._folder("figures") / f"{name}.png", png)
+
+    def has_figure(self, name: str) -> bool:
+        """Whether `figures/<name>.png` is there."""
+        return (self.path / "figures" / f"{name}.png").exists()
 
     def write_config(self) -> None:
         """Writes `config.json`."""
@@ -134,7 +140,9 @@ class Run:
         """
         mend = self.weights.mend
         if not self.model_file.exists():
-            raise ToytaskError(f"{self.path} has no model.safetensors yet: {mend}")
+            raise ToytaskError(
+                f"{self.path} has no model.safetensors yet: wait for its end, {mend}"
+            )
         model = self.weights.read(len(grid.tokenizer))
         report = self.path / "reports" / "train.json"
         if report.exists():
@@ -277,11 +285,19 @@ def check_ablation_name(name: str) -> None:
         raise ToytaskError(f"{name!r} is no name: use letters, digits, and . _ + -")
     # `eval` writes eval-validation, eval-sample and eval-NAME; figures are NAME-curve.
     if (
-        name in ("importance", "sample")
+        name in ("importance", "sample", "trained")
         or name.startswith("validation")
         or name.endswith("-sample")
     ):
         raise ToytaskError(f"{name!r} is what other files of a run are called: use another name")
+
+
+def _refuse_bytes(path: Path | None) -> None:
+    """Refuses a name that is no text, which a safetensors file cannot be opened by."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ToytaskError(f"the name {path} is no UTF-8: use another directory") from error
 
 
 def _refuse_link(path: Path) -> None:

@@ -31,6 +31,8 @@ DEFINITIONS = {
     "separate_from": "epochs done when the second phase began; null if it never did",
     "best_epoch": "epoch of the lowest validation loss within the last phase reached",
     "seconds": "wall time of training and validation, checkpoints and reports excluded",
+    "validation": "as measured while training, in the run's precision; what is under `tasks` is "
+    "measured on the weights as saved, in float32",
     "loss": "the whole objective with the phase's coefficients, lower is better",
     "ce": "mean cross-entropy over answer positions that are not padding, nats, lower is better",
     "mse": "mean squared error of the SAE's reconstruction, lower is better",

@@ -55,4 +55,5 @@ def next_phase(phase: Phase, epoch: int, recipe: Recipe, accuracies: Iterable[fl
 
 def is_over(phase: Phase, epoch: int, recipe: Recipe) -> bool:
     """Whether a run in this phase is finished after `epoch` epochs."""
-    return epoch >= phase.last_epoch(recipe)
+    another_follows = phase.name == LEARN and recipe.separate_epochs > 0
+    return not another_follows and epoch >= phase.last_epoch(recipe)
