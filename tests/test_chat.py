@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import re
 import subprocess
 import sys
@@ -153,7 +154,8 @@ def spawn(run, tmp_path):
         env.pop("COLUMNS", None)
         child = pexpect.spawn(
             TOYTASK[0], [*TOYTASK[1:], "chat", str(run.path), *args],
-            env=env, encoding="utf-8", timeout=30, dimensions=(50, columns),
+            env=env, encoding="utf-8", codec_errors="backslashreplace", timeout=30,
+            dimensions=(50, columns),
         )  # fmt: skip
         child.expect(":help lists.*\n.*> ")
         return child
@@ -174,6 +176,15 @@ def leave(child: pexpect.spawn) -> int | None:
     assert "Traceback" not in child.before
     child.close()
     return child.exitstatus
+
+
+def test_bytes_that_are_no_text_are_answered_and_the_chat_goes_on(spawn):
+    child = spawn(PYTHONIOENCODING="utf-8:strict")  # as in a terminal of any locale but C
+    os.write(child.child_fd, b"47C23\xff")
+    assert "is not in the vocabulary" in ask(child, "")
+    assert "11 ✓" in ask(child, "4 + 7")
+    child.sendeof()
+    assert leave(child) == 0
 
 
 def test_a_conversation_with_every_command(spawn, run):
