@@ -1,14 +1,16 @@
 """How a wrong answer is wrong."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import decode_greedily
+from toytask_cli.analysis.prediction import BATCH, decode_greedily
 from toytask_cli.dataset import Grid
 from toytask_cli.model import Transformer
+
+CHUNK = 16 * BATCH  # pairs: texts take far more memory than the tokens that they are read from
 
 # In this order: the first that fits is the one that counts.
 MISTAKES = {
@@ -61,15 +63,24 @@ def count_mistakes(
     Returns:
         How many answers are of each kind of mistake, and the answers themselves.
     """
-    if len(pairs) == 0:
-        return dict.fromkeys(MISTAKES, 0), []
+    kinds: Counter[str] = Counter()
+    said: list[str] = []
+    for chunk in pairs.split(CHUNK) if len(pairs) else ():
+        texts = _said(model, grid, task, chunk)
+        truth, *others = (answer_texts(grid, rows[chunk]) for rows in _own_first(grid, task))
+        kinds.update(map(classify, texts, truth, zip(*others, strict=True)))
+        said += texts
+    return {kind: kinds[kind] for kind in MISTAKES}, said
+
+
+def _said(model: Transformer, grid: Grid, task: int, pairs: Tensor) -> list[str]:
+    """What the model writes for one task at each of these pairs."""
     examples = grid.examples(torch.full_like(pairs, task), pairs)
     tokens, _ = decode_greedily(model, examples.prompts, grid.answers.shape[-1] - 1)
-    said, truths = answer_texts(grid, tokens), answer_texts(grid, examples.answers)
-    others = [
-        answer_texts(grid, grid.answers[other, pairs])
-        for other in range(len(grid.tasks))
-        if other != task
-    ]
-    kinds = Counter(map(classify, said, truths, zip(*others, strict=True)))
-    return {kind: kinds[kind] for kind in MISTAKES}, said
+    return answer_texts(grid, tokens)
+
+
+def _own_first(grid: Grid, task: int) -> Iterator[Tensor]:
+    """Each task's answers, [pair, length], this one's before the others'."""
+    yield grid.answers[task]
+    yield from (rows for other, rows in enumerate(grid.answers) if other != task)
