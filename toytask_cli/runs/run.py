@@ -65,7 +65,7 @@ class Run:
 
     @classmethod
     def open(cls, path: Path | None) -> "Run":
-        """An existing run; None takes the newest under `runs/`, else `runs/reference`.
+        """An existing run; None takes the newest that has weights, else `runs/reference`.
 
         Raises:
             ToytaskError: there is none, or its configuration cannot be read.
@@ -293,7 +293,7 @@ def check_ablation_name(name: str) -> None:
 
 
 def _refuse_bytes(path: Path | None) -> None:
-    """Refuses a name that is no text, which a safetensors file cannot be opened by."""
+    """Refuses a name that is no text: safetensors files under it could be written, not read."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
