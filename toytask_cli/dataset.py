@@ -220,9 +220,7 @@ def _draw_parts(spec: DataSpec, answers: Tensor) -> Tensor:
     parts = torch.full((n,), PARTS.index("test"), dtype=torch.uint8)
     parts[order[:n_train]] = PARTS.index("train")
     parts[order[n_train : n_train + n_validation]] = PARTS.index("validation")
-    if spec.split == "pair":
-        parts = parts.expand(n_tasks, n_pairs).contiguous()
-    parts = parts.view(n_tasks, n_pairs)
+    parts = parts.view(-1, n_pairs).expand(n_tasks, n_pairs).contiguous()
     for name in ("train", "validation"):
         has_some = (parts == PARTS.index(name)).any(dim=1).tolist()
         if not all(has_some):

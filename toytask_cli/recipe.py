@@ -23,8 +23,13 @@ def _option(default: Any, help: str) -> Any:
 
 
 def key_of(name: str) -> str:
-    """The name of a field in JSON and on the command line: `lambda_` is `lambda`."""
+    """The name of a field in JSON: `lambda_` is `lambda`."""
     return name.rstrip("_")
+
+
+def option_of(name: str) -> str:
+    """The option of a field on the command line: `--train-fraction`."""
+    return f"--{key_of(name).replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,6 +189,7 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     for layer in layers:
         values |= layer
     seed = values.get("seed", Recipe.seed)
+    # Before `split_seed` takes it, so that an error names what was given.
     _require(0 <= seed <= LARGEST_INT, "seed", seed, f"0 to {LARGEST_INT}")
     values.setdefault("split_seed", seed)
     share = values.get("epochs", Recipe.epochs) / Recipe.epochs

@@ -45,7 +45,7 @@ class Measured:
 def groups_of(grid: Grid, seed: int) -> dict[str, Examples]:
     """Label → examples to report on; groups that are empty are left out."""
     _, pairs = grid.matched_pairs()
-    names = [task.name for task in grid.tasks]
+    names = grid.task_names
     sums = grid.matched(pairs)[names.index(ONE_TOKEN)]
     concats = grid.matched(pairs)[names.index(MORE_TOKENS)]
     length = is_number(concats.answers[:, 1:]).sum(dim=1)

@@ -9,7 +9,7 @@ import typer
 from toytask_cli.cli.console import err, out, plain_table, print_json, say_next
 from toytask_cli.cli.options import JsonOption, with_fields_of
 from toytask_cli.errors import UsageError
-from toytask_cli.recipe import DataSpec, key_of
+from toytask_cli.recipe import DataSpec, option_of
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -64,14 +64,14 @@ def data(
 def _as_options(spec: DataSpec) -> list[str]:
     """What asks for the same data again: the fields that differ from the default."""
     found = {
-        key_of(f.name).replace("_", "-"): getattr(spec, f.name)
+        option_of(f.name): getattr(spec, f.name)
         for f in fields(spec)
         if getattr(spec, f.name) != f.default
     }
     return [
         part
-        for key, value in found.items()
-        for part in (f"--{key}", ",".join(value) if isinstance(value, tuple) else str(value))
+        for option, value in found.items()
+        for part in (option, ",".join(value) if isinstance(value, tuple) else str(value))
     ]
 
 

@@ -17,7 +17,7 @@ from toytask_cli.cli.console import (
 )
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, with_fields_of
 from toytask_cli.errors import UsageError
-from toytask_cli.recipe import Recipe, checked_values, key_of, resolve
+from toytask_cli.recipe import Recipe, checked_values, option_of, resolve
 
 if TYPE_CHECKING:
     from toytask_cli.runs.session import Session
@@ -124,8 +124,8 @@ def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[st
         spec = vars(read_spec(data))
         for name in given.keys() & spec.keys():
             if given[name] != spec[name]:
-                option = key_of(name).replace("_", "-")
-                raise UsageError(f"--{option} is settled by {data}: leave it out, or --data")
+                option = option_of(name)
+                raise UsageError(f"{option} is settled by {data}: leave it out, or --data")
         layers.append(spec)
     return resolve(preset, *layers, given)
 
@@ -133,8 +133,8 @@ def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[st
 def _refuse_beside_resume(given: dict[str, Any], others: dict[str, Any]) -> None:
     named = [*(given.keys() - {"epochs"}), *(name for name, value in others.items() if value)]
     if named:
-        option = key_of(min(named)).replace("_", "-")
-        raise UsageError(f"--resume takes the run's own recipe: leave out --{option}")
+        option = option_of(min(named))
+        raise UsageError(f"--resume takes the run's own recipe: leave out {option}")
 
 
 def _say_what_begins(session: "Session") -> None:

@@ -124,7 +124,7 @@ class Engine:
             fired += (firing * (answers[:, 1:] != PAD)).sum()
         assert totals is not None
         l0, dead = fired / totals.positions.sum(), (totals.acts.sum(dim=0) == 0).sum()
-        accuracy = right / seen.clamp(min=1)
+        accuracy = right / seen
         return torch.cat(
             [torch.stack([*combine(totals, Coefficients(*self.coefficients)), l0, dead]), accuracy]
         )
