@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from toytask_cli.recipe import DataSpec, key_of
+from toytask_cli.recipe import DataSpec, option_of
 
 RunArgument = Annotated[
     Path | None,
@@ -54,7 +54,7 @@ def _option(name: str, kind: Any, default: Any, help: str) -> inspect.Parameter:
     shown = ",".join(default) if names else default
     hint = "" if name == "split_seed" else f" [dim]\\[default: {shown}][/]"
     option = typer.Option(
-        f"--{key_of(name).replace('_', '-')}",
+        option_of(name),
         help=help + hint,
         show_default=False,
         metavar="NAMES" if names else None,
