@@ -1,5 +1,6 @@
 """What the tests share: a tiny recipe, a tiny run truly trained, and the command itself."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import torch
 
 from toytask_cli.cli.app import main
 from toytask_cli.recipe import Recipe, resolve
+from toytask_cli.runs.run import Run
 
 TINY = {
     "digits": 1,
@@ -37,6 +39,14 @@ def options(recipe: dict[str, object]) -> list[str]:
 
 
 TINY_OPTIONS = options(TINY)
+
+TOYTASK = [sys.executable, "-m", "toytask_cli"]  # in a process of its own
+
+
+def environment(**more: str) -> dict[str, str]:
+    """Of a `toytask` in a process of its own."""
+    return {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", **more}
+
 
 torch.set_num_threads(1)
 
@@ -102,3 +112,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
             main()
     assert not left.value.code
     return place
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory to work in."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """The competent run, its directory to work in."""
+    monkeypatch.chdir(trained)
+    return Run.open(None)

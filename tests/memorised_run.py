@@ -1,6 +1,5 @@
 """The model that has learnt its grid by heart, as a run directory to talk to."""
 
-import os
 from pathlib import Path
 
 import torch
@@ -26,8 +25,3 @@ def memorised_run(place: Path) -> Run:
     neurons = choose_removal(model, grid, found, ["concat"], 0.1).neurons
     run.write_ablation("no-concat", {"neurons": neurons.tolist(), "error": "keep"})
     return run
-
-
-def environment(**more: str) -> dict[str, str]:
-    """Of a `toytask` in a process of its own."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", **more}

@@ -8,11 +8,7 @@ from conftest import COMPETENT, Command, options
 from toytask_cli.cli.ablation_view import _fate, _what_is_kept
 from toytask_cli.cli.console import said
 
-
-@pytest.fixture(autouse=True)
-def here(trained, monkeypatch) -> Path:
-    monkeypatch.chdir(trained)
-    return trained
+pytestmark = pytest.mark.usefixtures("run")
 
 
 def ablate(toytask: Command, *args: object) -> dict:
@@ -106,12 +102,12 @@ def test_the_same_seed_gives_the_same_report_and_another_another_control(toytask
         (["--remove", "sum", "--name", "trained"], 1, "use another name"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, here, args, code, said):
-    before = {p: p.stat().st_mtime_ns for p in here.rglob("*")}
+def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, trained, args, code, said):
+    before = {p: p.stat().st_mtime_ns for p in trained.rglob("*")}
     result = toytask("ablate", "--no-figures", *args)
     assert (result.code, result.out, result.err.count("\n")) == (code, "", 1)
     assert said in result.err
-    assert {p: p.stat().st_mtime_ns for p in here.rglob("*")} == before
+    assert {p: p.stat().st_mtime_ns for p in trained.rglob("*")} == before
 
 
 @pytest.mark.parametrize("spoil", ["neurons", "error", "weights_sha256"])

@@ -10,13 +10,11 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import Command
-from memorised_run import environment, memorised_run
+from conftest import TOYTASK, Command, environment
+from memorised_run import memorised_run
 
 from toytask_cli.cli.chat_terminal import state_directory
 from toytask_cli.runs.run import Run
-
-TOYTASK = [sys.executable, "-m", "toytask_cli"]
 
 
 @pytest.fixture(scope="module")

@@ -1,39 +1,17 @@
+"""The command line: what holds for every subcommand, and `toytask data`."""
+
 import json
-import os
 import re
-import signal
 import subprocess
 import sys
-import time
-from dataclasses import replace
 from pathlib import Path
 
-import pexpect
 import pytest
-from conftest import TINY_OPTIONS, Command
+from conftest import TINY_OPTIONS, TOYTASK, Command, environment
 
 from toytask_cli.runs.run import Run
 
-TOYTASK = [sys.executable, "-m", "toytask_cli"]
-NOT_A_TERMINAL = {**os.environ, "OMP_NUM_THREADS": "1"}
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-def spawn(*args: str) -> pexpect.spawn:
-    """`toytask ARGS` in a pseudo-terminal."""
-    env = {**NOT_A_TERMINAL, "TERM": "xterm-256color", "COLUMNS": "100", "LINES": "40"}
-    command = [*TOYTASK[1:], *args]
-    return pexpect.spawn(
-        TOYTASK[0], command, env=env, encoding="utf-8", timeout=60, dimensions=(40, 100)
-    )
-
-
-# Before any work
+# Every subcommand
 
 
 @pytest.mark.parametrize(
@@ -127,6 +105,23 @@ def test_debug_shows_where_an_error_comes_from(toytask: Command, here):
         toytask("--debug", "eval")
 
 
+def test_output_has_no_colour_codes_in_a_pipe(run):
+    done = subprocess.run(
+        [*TOYTASK, "eval", "--no-figures"],
+        env=environment(), capture_output=True, check=True,
+    )  # fmt: skip
+    assert b"\x1b" not in done.stdout + done.stderr
+
+
+def test_the_newest_run_is_one_that_has_weights(toytask: Command, here):
+    for _ in range(2):
+        toytask("train", *TINY_OPTIONS, "--epochs", "1", "--no-figures")
+    Path("runs/02/model.safetensors").unlink()
+    assert Run.open(None).path == Path("runs/01")
+    Path("runs/01/model.safetensors").unlink()
+    assert Run.open(None).path == Path("runs/02")
+
+
 # data
 
 
@@ -162,208 +157,6 @@ def test_training_takes_written_data_back(toytask: Command, here):
     assert (refused.code, "digits is settled by d" in refused.err) == (2, True)
 
 
-# train
-
-
-def test_the_command_line_beats_the_file_and_the_file_beats_the_preset(toytask: Command, here):
-    Path("r.json").write_text(json.dumps({"lr": 0.005, "lambda": 0.5, "epochs": 1}))
-    toytask(
-        "train", "--preset", "article", "--recipe", "r.json", "--lr", "0.004", "--out", "run",
-        *TINY_OPTIONS, "--epochs", "1", "--train-fraction", "0.3", "--no-figures",
-    )  # fmt: skip
-    recipe = Run.open(Path("run")).config.recipe
-    assert (recipe.lr, recipe.lambda_, recipe.token_scale) == (0.004, 0.5, 1.0)
-
-
-def test_training_writes_a_whole_run(toytask: Command, here):
-    result = toytask("train", *TINY_OPTIONS, "--json")
-    report = json.loads(result.out)
-    assert report["status"] == "finished"
-    assert report["schema_version"] == 1
-    assert json.loads(Path("runs/01/reports/train.json").read_text()) == report
-    names = {str(p.relative_to("runs/01")) for p in Path("runs/01").rglob("*") if p.is_file()}
-    assert names == {
-        "config.json", "model.safetensors", "checkpoint.safetensors", "metrics.jsonl",
-        "reports/train.json", "figures/losses.png", "figures/accuracy.png",
-    }  # fmt: skip
-    assert re.search(r"epoch 12 separate: loss .*, validation .*, sum .* %, concat", result.err)
-    assert result.err.endswith("next: toytask eval runs/01\n")
-
-
-def test_a_terminal_sees_progress_terms_accuracy_and_a_sparkline(here):
-    child = spawn("train", *TINY_OPTIONS, "--epochs", "40", "--no-figures")
-    child.expect("learn.*epochs")
-    for shown in ("overlap", "validation", "sum", "l0", "dead", "validation loss.*[▁▂▃▄▅▆▇█]{3}"):
-        child.expect(shown)
-    child.expect("best weights from epoch")
-    child.expect("next: .*toytask eval runs/01")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 0
-
-
-def test_ctrl_c_keeps_the_best_weights_and_the_named_command_goes_on(toytask: Command, here):
-    child = spawn("train", *TINY_OPTIONS, "--epochs", "4000", "--no-figures")
-    child.expect("validation loss")
-    child.sendintr()
-    child.expect("interrupted after epoch")
-    child.expect("next: .*toytask train --resume runs/01")
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 130
-    assert toytask("eval", "--no-figures").code == 0
-    done = Run.open(None).read_metrics()[-1]["epoch"]
-    result = toytask("train", "--resume", "runs/01", "--epochs", done + 3, "--no-figures")
-    assert result.code in (0, 2)  # 2: the limit is settled if it had begun to separate
-    if result.code == 0:
-        assert Run.open(None).read_metrics()[-1]["epoch"] == done + 3
-
-
-def test_ctrl_c_without_a_terminal_exits_with_130_and_leaves_a_whole_run(here):
-    command = [*TOYTASK, "train", *TINY_OPTIONS, "--epochs", "4000", "--no-figures"]
-    with subprocess.Popen(
-        command, env=NOT_A_TERMINAL, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        assert process.stderr is not None
-        while "epoch" not in process.stderr.readline():
-            pass
-        process.send_signal(signal.SIGINT)
-        rest = process.stderr.read()
-    assert process.returncode == 130
-    assert "next: toytask train --resume runs/01" in rest
-    run = Run.open(None)
-    assert json.loads((run.path / "reports" / "train.json").read_text())["status"] == "interrupted"
-
-
-def test_resuming_a_finished_run_says_so_and_writes_nothing(toytask: Command, trained, monkeypatch):
-    monkeypatch.chdir(trained)
-    files = [p for p in Path("runs").rglob("*") if p.is_file()]
-    before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
-    result = toytask("train", "--resume", "runs/01")
-    assert (result.code, result.out) == (0, "")
-    assert "runs/01 has finished after 80 epochs: nothing to do\nnext: toytask eval" in result.err
-    report = json.loads(toytask("train", "--resume", "runs/01", "--json").out)
-    assert report["status"] == "finished"
-    assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files} == before
-
-
-def test_resuming_a_finished_run_draws_the_figures_that_it_was_ended_before(toytask: Command, here):
-    toytask("train", *TINY_OPTIONS, "--no-figures")
-    assert not Run.open(None).has_figure("losses")
-    toytask("train", "--resume", "runs/01")
-    assert Run.open(None).has_figure("losses")
-    assert Run.open(None).has_figure("accuracy")
-
-
-def test_the_newest_run_is_one_that_has_weights(toytask: Command, here):
-    for _ in range(2):
-        toytask("train", *TINY_OPTIONS, "--epochs", "1", "--no-figures")
-    Path("runs/02/model.safetensors").unlink()
-    assert Run.open(None).path == Path("runs/01")
-    Path("runs/01/model.safetensors").unlink()
-    assert Run.open(None).path == Path("runs/02")
-
-
-def test_more_epochs_are_said_to_put_off_the_second_phase(toytask: Command, here):
-    once = [*TINY_OPTIONS, "--separate-epochs", "0", "--no-figures"]
-    toytask("train", *once)
-    result = toytask("train", "--resume", "runs/01", "--epochs", "15", "--no-figures")
-    assert "epochs 12 → 15: learning goes on at the same rate until epoch 15 at" in result.err
-    assert len(Run.open(None).read_metrics()) == 15
-
-
-def test_a_second_ctrl_c_leaves_at_once(here):
-    # One step of 5,000 examples gives time for the second to arrive before the first is served.
-    child = spawn("train", "--batch-size", "6000", "--no-figures", "--precision", "float32")
-    child.expect("learn.*epochs")
-    time.sleep(0.5)
-    child.sendintr()
-    child.expect("Ctrl-C again leaves at once")
-    child.sendintr()
-    child.expect(pexpect.EOF)
-    child.close()
-    assert child.exitstatus == 130
-
-
-@pytest.mark.parametrize(
-    "option", ["--lr=1", "--seed=1", "--out=x", "--preset=article", "--precision=bfloat16"]
-)
-def test_resume_takes_its_recipe_from_the_run(toytask: Command, trained, monkeypatch, option):
-    monkeypatch.chdir(trained)
-    result = toytask("train", "--resume", "runs/01", option)
-    name = option.split("=")[0]
-    assert (result.code, f"leave out {name}" in result.err) == (2, True)
-
-
-# eval
-
-
-def test_eval_reports_each_task_with_its_interval(toytask: Command, trained, monkeypatch):
-    monkeypatch.chdir(trained)
-    result = toytask("eval", "--json")
-    report = json.loads(result.out)
-    assert report == json.loads(Path("runs/01/reports/eval.json").read_text())
-    assert {"schema_version", "run", "weights_sha256", "split", "accuracy", "n"} <= report.keys()
-    assert report["split"] == "test"
-    for task in report["tasks"].values():
-        assert {"accuracy", "n", "ci95", "ce_loss"} <= task.keys()
-        assert task["ci95"][0] <= task["accuracy"] <= task["ci95"][1]
-    assert Path("runs/01/figures/eval-correctness.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_eval_of_another_part_or_a_sample_has_a_report_of_its_own(
-    toytask: Command, trained, monkeypatch
-):
-    monkeypatch.chdir(trained)
-    toytask("eval", "--no-figures")
-    whole = Path("runs/01/reports/eval.json").read_bytes()
-    options = ["--split", "validation", "--no-figures"]
-    report = json.loads(toytask("eval", *options, "--json").out)
-    assert (report["split"], report["limit"]) == ("validation", None)
-    assert report == json.loads(Path("runs/01/reports/eval-validation.json").read_text())
-    result = toytask("eval", *options, "--limit", "7")
-    assert "7 random examples of the validation part" in result.out
-    assert json.loads(Path("runs/01/reports/eval-validation-sample.json").read_text())["n"] == 7
-    assert Path("runs/01/reports/eval.json").read_bytes() == whole
-
-
-def test_a_runs_configuration_is_a_recipe(toytask: Command, trained, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    recipe = str(trained / "runs" / "01" / "config.json")
-    again = ["--recipe", recipe, "--epochs", "2", "--separate-epochs", "0", "--no-figures"]
-    assert toytask("train", *again).code == 0
-    first, second = (Run.open(place).config.recipe for place in (trained / "runs/01", None))
-    assert second == replace(first, epochs=2, separate_epochs=0)
-
-
-def test_a_training_without_an_epoch_to_learn_in_is_asked_about(toytask: Command, here):
-    tiny = ["train", "--no-figures", *TINY_OPTIONS]
-    assert "none of learning" in toytask(*tiny, "--epochs", "2", "--separate-epochs", "2").err
-    assert "none of learning" not in toytask(*tiny, "--epochs", "2", "--separate-epochs", "1").err
-
-
 def test_the_next_line_after_data_asks_for_the_same_data(toytask: Command):
     said = toytask("data", "--tasks", "sum,max", "--seed", "3").err
     assert said.endswith("next: toytask train --tasks sum,max --split-seed 3\n")
-
-
-def test_eval_shows_how_wrong_answers_are_wrong(toytask: Command, trained, monkeypatch):
-    monkeypatch.chdir(trained)
-    result = toytask("eval", "--no-figures")
-    for shown in (
-        "95 % interval",
-        "adds up to ten",
-        "seen in training",
-        "off by one",
-        "prediction",
-    ):
-        assert shown in result.out
-    assert "greedy decoding agrees with teacher forcing on 40 of 40" in result.out
-
-
-def test_output_has_no_colour_codes_in_a_pipe(trained):
-    done = subprocess.run(
-        [*TOYTASK, "eval", "--no-figures"],
-        cwd=trained, env=NOT_A_TERMINAL, capture_output=True, check=True,
-    )  # fmt: skip
-    assert b"\x1b" not in done.stdout + done.stderr

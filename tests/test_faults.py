@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +16,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_OPTIONS, Command, Result
-from memorised_run import environment
+from conftest import TINY_OPTIONS, TOYTASK, Command, Result, environment
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs import files
@@ -27,7 +25,6 @@ from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
 CPU = torch.device("cpu")
-TOYTASK = [sys.executable, "-m", "toytask_cli"]
 ENVIRONMENT = environment()
 READERS = [
     ["eval"], ["sparsity"], ["importance", "--pairs", "9"], ["ablate", "--remove", "concat"],

@@ -6,13 +6,12 @@ The full count: python -m pytest tests/test_hostile_prompts.py --rounds 10000
 import json
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import Command
-from memorised_run import environment, memorised_run
+from conftest import TOYTASK, Command, environment
+from memorised_run import memorised_run
 
 from toytask_cli.cli.printable import printable
 
@@ -87,7 +86,7 @@ def test_a_command_gives_an_answer_or_one_line(
 def test_a_chat_answers_each_line_of_a_pipe_or_says_why_not(place, rounds, options):
     lines = prompts("chat", rounds or 10_000)
     done = subprocess.run(
-        [sys.executable, "-m", "toytask_cli", "chat", *options],
+        [*TOYTASK, "chat", *options],
         cwd=place, env=environment(), input="\n".join(lines).encode(errors="surrogatepass"),
         capture_output=True, check=False,
     )  # fmt: skip
@@ -108,7 +107,7 @@ def test_a_chat_answers_each_line_of_a_pipe_or_says_why_not(place, rounds, optio
 
 def test_a_chat_in_a_terminal_repeats_no_control_characters(place):
     child = pexpect.spawn(
-        sys.executable, ["-m", "toytask_cli", "chat"], cwd=place, env=environment(),
+        TOYTASK[0], [*TOYTASK[1:], "chat"], cwd=place, env=environment(),
         encoding="utf-8", timeout=60, echo=False, codec_errors="replace",
     )  # fmt: skip
     child.expect("> ")

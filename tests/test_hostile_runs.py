@@ -23,8 +23,7 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import COMPETENT, Command, Result
-from memorised_run import environment
+from conftest import COMPETENT, TOYTASK, Command, Result, environment
 from mutations import MUTATIONS
 from mutations.victim import DATA, GIGABYTE, RUN, Victim
 from rich.console import Console
@@ -271,7 +270,7 @@ def test_a_process_says_what_is_said_in_this_one(
     right = measured("eval")
     monkeypatch.chdir(place)
     done = subprocess.run(
-        [sys.executable, "-m", "toytask_cli", *COMMANDS["eval"]],
+        [*TOYTASK, *COMMANDS["eval"]],
         env=environment(), capture_output=True, text=True, check=False, timeout=SECONDS,
     )  # fmt: skip
     result = Result(done.returncode, done.stdout, done.stderr)

@@ -16,12 +16,6 @@ from toytask_cli.runs.run import Run
 QUICK = ["--no-figures"]
 
 
-@pytest.fixture
-def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.chdir(trained)
-    return Run.open(None)
-
-
 def ask(toytask: Command, *options: object) -> dict:
     return json.loads(toytask("importance", *QUICK, "--json", *options).out)
 

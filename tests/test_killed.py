@@ -8,7 +8,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, Command, options
-from memorised_run import environment
+from conftest import TINY, TOYTASK, Command, environment, options
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import Recipe
@@ -129,14 +127,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, obj
     """What the command leaves, and how many seconds it takes."""
     place = tmp_path_factory.mktemp("undisturbed")
     start = time.perf_counter()
-    command = [sys.executable, "-m", "toytask_cli", *TRAIN]
+    command = [*TOYTASK, *TRAIN]
     subprocess.run(command, cwd=place, env=ENVIRONMENT, check=True, capture_output=True)
     return outcome(place / "runs" / "01"), time.perf_counter() - start
 
 
 def ended(place: Path, after: float, number: int) -> tuple[int, str]:
     """Exit code, and what was said, of a training that got this signal after so many seconds."""
-    command = [sys.executable, "-m", "toytask_cli", *TRAIN]
+    command = [*TOYTASK, *TRAIN]
     with subprocess.Popen(
         command, cwd=place, env=ENVIRONMENT, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,

@@ -22,12 +22,6 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def here(tmp_path, monkeypatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def config(tiny) -> Config:
     return Config.here(tiny, CPU, torch.float32)
 

@@ -1,13 +1,11 @@
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import Command
+from conftest import TOYTASK, Command, environment
 from safetensors.torch import load_file
 
 from toytask_cli.analysis.snapshot import describe, record_prompt
@@ -24,12 +22,6 @@ PROMISED = {
     "mse", "ce_loss", "ce_loss_with_sae", "n",
 }  # fmt: skip
 QUICK = ["--no-figures"]
-
-
-@pytest.fixture
-def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    monkeypatch.chdir(trained)
-    return Run.open(None)
 
 
 def ask(toytask: Command, *options: object) -> dict:
@@ -136,8 +128,8 @@ def test_figures_are_drawn_unless_they_are_not_wanted(toytask: Command, run: Run
 
 def test_output_in_a_pipe_has_no_colour_and_says_that_signs_are_not_shown(run: Run):
     done = subprocess.run(
-        [sys.executable, "-m", "toytask_cli", "sparsity", *QUICK, "--block", "sae-pre"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, check=True,
+        [*TOYTASK, "sparsity", *QUICK, "--block", "sae-pre"],
+        env=environment(), capture_output=True, check=True,
     )  # fmt: skip
     assert b"\x1b" not in done.stdout + done.stderr
     assert "the sign is not shown" in done.stdout.decode().replace("\n", " ")

@@ -21,12 +21,6 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
 def run(here: Path, tiny: Recipe) -> Run:
     """A run that was stopped in its second phase, with a report and an ablation."""
     session = Session.start(tiny, CPU, torch.float32, Path("run"))
