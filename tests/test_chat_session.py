@@ -149,6 +149,8 @@ def test_what_a_command_cannot_take_is_one_line_and_measures_nothing(chat, line,
 def test_as_many_neurons_are_listed_as_there_are_however_many_are_asked_for(chat):
     obey(chat, ":random concat")
     obey(chat, f":why {'9' * 5000}")
+    with pytest.raises(UsageError, match="list one neuron at least"):
+        obey(chat, ":why 0")
 
 
 def test_a_task_is_meant_where_an_ablation_has_its_name(chat, run):

@@ -114,6 +114,8 @@ def _why(chat: Chat, args: list[str]) -> RenderableType:
     if chat.last is None:
         raise UsageError("ask something first")
     shown = int(args.pop(0)[:MOST_DIGITS]) if args and args[0].isdecimal() else SHOWN
+    if not shown:
+        raise UsageError(f"list one neuron at least, as in :why {SHOWN}")
     column = " ".join(args) or TRAINED
     if column not in chat.columns:
         raise unknown("column", column, chat.columns)

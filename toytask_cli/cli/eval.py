@@ -13,6 +13,7 @@ from toytask_cli.cli.console import (
     plain_table,
     print_json,
     said,
+    say,
     say_next,
 )
 from toytask_cli.cli.options import (
@@ -127,6 +128,8 @@ def _print_report(report: dict[str, Any]) -> None:
     sample = "" if report["limit"] is None else f"{report['n']:,} random examples of "
     out().print(f"exact match on {sample}the {report['split']} part of {report['run']}{cut}")
     out().print(table)
+    if report["ablation"] and report["split"] == "validation":
+        say("its neurons were chosen on pairs of this part: not a fair test of them")
     _print_slices(report)
     _print_mistakes(report)
     greedy = report["greedy"]
