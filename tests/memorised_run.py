@@ -7,7 +7,7 @@ from memorised import memorised
 
 from toytask_cli.analysis.choice import choose_removal
 from toytask_cli.analysis.importance import score_neurons
-from toytask_cli.runs import files
+from toytask_cli.runs import tensor_files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.run import Run
 
@@ -20,7 +20,7 @@ def memorised_run(place: Path) -> Run:
     config = Config.here(grid.spec, CPU, torch.float32)
     run = Run.create(config, place / "runs" / "01")
     run.write_config()
-    files.write_tensors(run.model_file, model.state_dict())
+    tensor_files.write(run.model_file, model.state_dict())
     found = score_neurons(model, grid, seed=0).tensors
     neurons = choose_removal(model, grid, found, ["concat"], 0.1).neurons
     run.write_ablation("no-concat", {"neurons": neurons.tolist(), "error": "keep"})

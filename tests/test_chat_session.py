@@ -16,7 +16,7 @@ from toytask_cli.cli.chat_session import BY_HAND, TRAINED, Chat
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.hooks import removing
 from toytask_cli.prompts import Prompt
-from toytask_cli.runs import files
+from toytask_cli.runs import tensor_files
 from toytask_cli.runs.run import Run
 from toytask_cli.tasks import TASKS
 
@@ -121,7 +121,7 @@ def test_importance_is_known_from_the_report_of_these_weights_only(run, known, c
     run.write_tensors("importance", {"importance": found.importance})
     path = run.path / "reports" / "importance.safetensors"
     assert torch.equal(chat.known_importance(), found.importance)
-    files.write_tensors(path, {"importance": found.importance}, {"weights_sha256": "other"})
+    tensor_files.write(path, {"importance": found.importance}, {"weights_sha256": "other"})
     with pytest.raises(ToytaskError, match="made from other weights"):
         chat.known_importance()
     run.write_tensors("importance", {"importance": found.importance[:, :3]})

@@ -19,7 +19,7 @@ import torch
 from conftest import TINY_OPTIONS, TOYTASK, Command, Result, environment
 
 from toytask_cli.errors import ToytaskError
-from toytask_cli.runs import files
+from toytask_cli.runs import json_files
 from toytask_cli.runs.places import claim_number
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
@@ -235,12 +235,12 @@ def test_commands_that_write_the_same_report_leave_a_whole_one(trained, tmp_path
 def test_a_file_that_is_written_while_it_is_read_is_always_whole(tmp_path, rounds):
     path = tmp_path / "report.json"
     versions = [{"n": n, "filling": "x" * 50_000 * n} for n in range(1, 5)]
-    files.write_json(path, versions[0])
+    json_files.write(path, versions[0])
     with ThreadPoolExecutor(4) as pool:
         for values in versions * (rounds or 5):
-            pool.submit(files.write_json, path, values)
+            pool.submit(json_files.write, path, values)
         for _ in range(20 * (rounds or 5)):
-            assert files.read_json(path, "") in versions
+            assert json_files.read(path, "") in versions
 
 
 def test_a_run_in_training_cannot_be_trained_by_another_process(tmp_path, tiny):

@@ -12,7 +12,7 @@ from toytask_cli.dataset import build_grid
 from toytask_cli.device import find_device, find_precision
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import new_model
-from toytask_cli.runs import files
+from toytask_cli.runs import json_files, tensor_files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.datafile import read_spec, write_data
 from toytask_cli.runs.run import Run
@@ -38,7 +38,7 @@ def run(here, config) -> Run:
     run = new_run(config)
     grid = run.grid()
     weights = new_model(config.recipe, len(grid.tokenizer)).state_dict()
-    files.write_tensors(run.model_file, weights)
+    tensor_files.write(run.model_file, weights)
     return run
 
 
@@ -83,7 +83,7 @@ def test_a_directory_that_is_not_empty_is_refused_and_left_as_it_was(here, confi
 def test_no_bytes_make_a_reader_crash(tmp_path, content):
     path = tmp_path / "file"
     path.write_bytes(content)
-    for read in (files.read_json, files.read_tensors, files.read_metadata):
+    for read in (json_files.read, tensor_files.read, tensor_files.read_metadata):
         with pytest.raises(ToytaskError, match=r"file .*: make it again|file .*make it again"):
             read(path, "make it again")
 
@@ -98,25 +98,25 @@ def test_no_bytes_make_a_reader_crash(tmp_path, content):
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_tensors_survive_a_round_trip_bit_for_bit(tmp_path, tensors):
-    files.write_tensors(tmp_path / "t", tensors)
-    back = files.read_tensors(tmp_path / "t", "")
+    tensor_files.write(tmp_path / "t", tensors)
+    back = tensor_files.read(tmp_path / "t", "")
     assert back.keys() == tensors.keys()
     assert all(torch.equal(back[name], tensors[name]) for name in tensors)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_beside_it(tmp_path, monkeypatch):
     path = tmp_path / "report.json"
-    files.write_json(path, {"a": 1})
+    json_files.write(path, {"a": 1})
     before = all_files(tmp_path)
     monkeypatch.setattr(Path, "replace", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
-        files.write_json(path, {"a": 2})
+        json_files.write(path, {"a": 2})
     assert all_files(tmp_path) == before
 
 
 def test_numbers_that_are_not_finite_are_never_written(tmp_path):
     with pytest.raises(ValueError, match="not JSON compliant"):
-        files.write_json(tmp_path / "x.json", {"loss": float("nan")})
+        json_files.write(tmp_path / "x.json", {"loss": float("nan")})
     assert all_files(tmp_path) == {}
 
 
@@ -162,7 +162,7 @@ def change(key: str, value: object) -> object:
         ("model.safetensors", lambda p: p.write_text("{}"), "is cut or no safetensors"),
         (
             "model.safetensors",
-            lambda p: files.write_tensors(p, {"foreign": torch.zeros(3)}),
+            lambda p: tensor_files.write(p, {"foreign": torch.zeros(3)}),
             "model.safetensors does not fit .*config.json",
         ),
     ],
@@ -190,8 +190,8 @@ def test_without_any_run_the_next_step_is_training(here):
 def test_a_report_made_from_other_weights_is_refused(run):
     run.write_report("eval", {"accuracy": 1.0})
     assert run.read_report("eval")["accuracy"] == 1.0
-    weights = files.read_tensors(run.model_file, "")
-    files.write_tensors(run.model_file, {n: t + 1 for n, t in weights.items()})
+    weights = tensor_files.read(run.model_file, "")
+    tensor_files.write(run.model_file, {n: t + 1 for n, t in weights.items()})
     with pytest.raises(ToytaskError, match=r"eval.json was made from other weights.*toytask eval"):
         run.read_report("eval")
 
@@ -236,7 +236,7 @@ def test_a_session_whose_loss_breaks_keeps_the_best_weights(here, tiny):
         session.follow(on_epoch=poison)
     report = session.run.read_report("train")
     assert (report["status"], report["epochs"]) == ("diverged", 3)
-    weights = files.read_tensors(session.run.model_file, "")
+    weights = tensor_files.read(session.run.model_file, "")
     assert all(weight.isfinite().all() for weight in weights.values())
     assert Session.resume(session.run, None, CPU).trainer.progress.epoch == 3
 
@@ -294,9 +294,9 @@ def test_spoilt_data_are_one_line(here, tiny, name, spoil):
 def test_data_that_were_edited_are_refused(here, tiny):
     write_data(build_grid(tiny.data_spec()), Path("data"))
     tokens = Path("data/tokens.safetensors")
-    tensors = files.read_tensors(tokens, "")
+    tensors = tensor_files.read(tokens, "")
     tensors["answers"][0, 0, 1] += 1
-    files.write_tensors(tokens, tensors)
+    tensor_files.write(tokens, tensors)
     with pytest.raises(ToytaskError, match="is not the file of its manifest"):
         read_spec(Path("data"))
 

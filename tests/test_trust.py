@@ -13,7 +13,7 @@ from conftest import Command
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import MAX_WEIGHTS
 from toytask_cli.recipe import Recipe
-from toytask_cli.runs import files
+from toytask_cli.runs import json_files, tensor_files
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
@@ -45,14 +45,14 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
 
 
 @pytest.mark.parametrize("make", [os.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
-@pytest.mark.parametrize("read", [files.read_json, files.read_tensors, files.read_metadata])
+@pytest.mark.parametrize("read", [json_files.read, tensor_files.read, tensor_files.read_metadata])
 def test_what_is_no_file_is_not_read(here, read, make):
     make(here / "x")
     with pytest.raises(ToytaskError, match=r"cannot read .*x \(no file\): make it again"):
         read(here / "x", "make it again")
 
 
-@pytest.mark.parametrize("read", [files.read_json, files.read_tensors])
+@pytest.mark.parametrize("read", [json_files.read, tensor_files.read])
 def test_a_file_too_large_is_not_read_either(here, read):
     (here / "x").touch()
     os.truncate(here / "x", 2**40)
@@ -64,40 +64,40 @@ def test_a_file_too_large_is_not_read_either(here, read):
 def test_numbers_that_are_not_finite_are_never_read(here, number):
     (here / "x").write_text(f'{{"schema_version": 1, "loss": {number}}}')
     with pytest.raises(ToytaskError, match="x is cut or no JSON"):
-        files.read_json(here / "x", "")
-    files.write_tensors(here / "y", {"loss": torch.tensor([1.0, float(number)])})
+        json_files.read(here / "x", "")
+    tensor_files.write(here / "y", {"loss": torch.tensor([1.0, float(number)])})
     with pytest.raises(ToytaskError, match=r"y holds a number that is not finite \(in 'loss'\)"):
-        files.read_tensors(here / "y", "")
+        tensor_files.read(here / "y", "")
 
 
 @pytest.mark.parametrize("depth", [17, 900, 10**5])
 def test_deep_json_is_refused_before_anything_walks_it(here, depth):
     (here / "x").write_text('{"a":' * depth + "1" + "}" * depth)
     with pytest.raises(ToytaskError, match="x is (nested too deep|cut or no JSON)"):
-        files.read_json(here / "x", "")
+        json_files.read(here / "x", "")
 
 
 def test_every_single_bit_of_a_tensor_file_counts(here):
     tensors = {"a": torch.arange(4.0), "b": torch.tensor([1, 2])}
-    files.write_tensors(here / "x", tensors, {"bound": "to"})
+    tensor_files.write(here / "x", tensors, {"bound": "to"})
     sound = (here / "x").read_bytes()
     for bit in range(8 * len(sound)):
         flipped = bytearray(sound)
         flipped[bit // 8] ^= 1 << bit % 8
         (here / "x").write_bytes(flipped)
         try:
-            found = files.read_tensors(here / "x", "")
+            found = tensor_files.read(here / "x", "")
         except ToytaskError:
             continue
         # The name of the seal was hit, or a blank: nothing else was.
         assert {n: t.tolist() for n, t in found.items()} == {"a": [0, 1, 2, 3], "b": [1, 2]}
-        assert files.read_metadata(here / "x", "")["bound"] == "to"
+        assert tensor_files.read_metadata(here / "x", "")["bound"] == "to"
 
 
 def test_a_message_shows_no_more_of_a_file_than_a_line_can_hold(here):
-    files.write_tensors(here / "x", {"\x1b[31m\n" + 999 * "x": torch.tensor(torch.nan)})
+    tensor_files.write(here / "x", {"\x1b[31m\n" + 999 * "x": torch.tensor(torch.nan)})
     with pytest.raises(ToytaskError) as error:
-        files.read_tensors(here / "x", "")
+        tensor_files.read(here / "x", "")
     assert str(error.value).isprintable()
     assert len(str(error.value)) < 300
 
@@ -106,7 +106,7 @@ def test_a_message_shows_no_more_of_a_file_than_a_line_can_hold(here):
 
 
 def test_weights_other_than_those_that_training_reported_are_refused(run):
-    weights = {n: t + 1e-3 for n, t in files.read_tensors(run.model_file, "").items()}
+    weights = {n: t + 1e-3 for n, t in tensor_files.read(run.model_file, "").items()}
     run.weights.write(weights)  # as whole as weights can be
     with pytest.raises(ToytaskError, match=r"train.json was made from other weights.*--resume run"):
         load()
@@ -139,7 +139,7 @@ def test_a_model_that_no_memory_holds_is_one_line(toytask: Command, here, field)
 
 
 def test_weights_that_overflow_are_told_before_anything_is_measured(toytask: Command, run):
-    weights = files.read_tensors(run.model_file, "")
+    weights = tensor_files.read(run.model_file, "")
     run.weights.write({n: t * 1e30 for n, t in weights.items()})
     (run.path / "reports" / "train.json").unlink()
     for command in ("eval", "chat"):
@@ -236,9 +236,10 @@ def test_the_limit_of_epochs_is_open_while_learning_and_settled_after_it(here, t
     ],
 )
 def test_a_state_that_does_not_fit_is_never_stretched_to_fit(run, change):
-    state = files.read_tensors(run.checkpoint_file, "")
+    state = tensor_files.read(run.checkpoint_file, "")
     change(state)
-    files.write_tensors(run.checkpoint_file, state, files.read_metadata(run.checkpoint_file, ""))
+    metadata = tensor_files.read_metadata(run.checkpoint_file, "")
+    tensor_files.write(run.checkpoint_file, state, metadata)
     with pytest.raises(ToytaskError, match=r"checkpoint.safetensors does not fit run/config.json"):
         Session.resume(run, None, CPU)
 
@@ -252,10 +253,10 @@ def test_a_state_that_does_not_fit_is_never_stretched_to_fit(run, change):
     ],
 )  # fmt: skip
 def test_progress_that_cannot_be_is_refused(run, change):
-    state = files.read_tensors(run.checkpoint_file, "")
-    metadata = files.read_metadata(run.checkpoint_file, "")
+    state = tensor_files.read(run.checkpoint_file, "")
+    metadata = tensor_files.read_metadata(run.checkpoint_file, "")
     metadata["progress"] = json.dumps({**json.loads(metadata["progress"]), **change})
-    files.write_tensors(run.checkpoint_file, state, metadata)
+    tensor_files.write(run.checkpoint_file, state, metadata)
     with pytest.raises(ToytaskError, match=r"checkpoint.safetensors: progress .*train anew"):
         Session.resume(run, None, CPU)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from mutations.texts import change_somewhere, dump, random_json, reseal
 from mutations.victim import ESCAPE, GIGABYTE, TENSORS, Victim, is_small
-from toytask_cli.runs import files
+from toytask_cli.runs import files, tensor_files
 
 
 def _header(path: Path) -> tuple[dict[str, Any], bytes]:
@@ -77,10 +77,10 @@ def deep_header(victim: Victim) -> list[Path]:
 
 def _forge(path: Path, change: Callable[[dict[str, Tensor]], None]) -> list[Path]:
     """Writes the tensors changed, and everything bound to them as this program would."""
-    tensors, metadata = load_file(path), files.read_metadata(path, "")
+    tensors, metadata = load_file(path), tensor_files.read_metadata(path, "")
     change(tensors)
     before = files.file_sha256(path)
-    files.write_tensors(path, tensors, metadata)
+    tensor_files.write(path, tensors, metadata)
     for other in filter(is_small, path.parent.parent.rglob("*.json")):
         with suppress(OSError, ValueError, AttributeError):  # it may be mutated already
             reseal(other, lambda text: text.replace(before, files.file_sha256(path)))
@@ -160,7 +160,7 @@ def forge_names(victim: Victim) -> list[Path]:
 def forge_progress(victim: Victim) -> list[Path]:
     """Another state of training beside the tensors of a checkpoint."""
     path = victim.choose(TENSORS[1])
-    tensors, metadata = load_file(path), files.read_metadata(path, "")
+    tensors, metadata = load_file(path), tensor_files.read_metadata(path, "")
     progress = json.loads(metadata["progress"])
     if victim.random.random() < 0.3:
         metadata["progress"] = dump(random_json(victim.random))
@@ -168,5 +168,5 @@ def forge_progress(victim: Victim) -> list[Path]:
         change_somewhere(victim.random, progress, lambda old: random_json(victim.random))
         progress["epoch"] = victim.random.choice([0, -1, "3", 2.0, True, 10**400])
         metadata["progress"] = dump(progress)
-    files.write_tensors(path, tensors, metadata)
+    tensor_files.write(path, tensors, metadata)
     return [path]

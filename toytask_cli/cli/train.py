@@ -112,9 +112,9 @@ def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[st
     """Command line beats data beats recipe file beats preset."""
     layers = []
     if recipe is not None:
-        from toytask_cli.runs.files import read_object
+        from toytask_cli.runs import json_files
 
-        values = read_object(recipe, "name a JSON file")
+        values = json_files.read_object(recipe, "name a JSON file")
         # A run's config.json holds its recipe beside what it was trained on.
         values = values["recipe"] if isinstance(values.get("recipe"), dict) else values
         layers.append(checked_values(Recipe, values, str(recipe)))

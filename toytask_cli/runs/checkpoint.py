@@ -6,7 +6,7 @@ from dataclasses import asdict
 from torch import Tensor
 
 from toytask_cli.errors import ToytaskError
-from toytask_cli.runs import files
+from toytask_cli.runs import json_files, tensor_files
 from toytask_cli.runs.metrics import digest
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.weights import n_bytes
@@ -21,10 +21,8 @@ def write_checkpoint(
     run: Run, progress: Progress, state: dict[str, Tensor], metrics_sha256: str
 ) -> None:
     """Writes the state at the last finished epoch, bound to the epochs' `metrics.digest`."""
-    metadata = {"progress": files.to_json(asdict(progress), indent=None)}
-    files.write_tensors(
-        run.checkpoint_file, state, metadata | _bonds(run, progress, metrics_sha256)
-    )
+    metadata = {"progress": json_files.to_text(asdict(progress), indent=None)}
+    tensor_files.write(run.checkpoint_file, state, metadata | _bonds(run, progress, metrics_sha256))
 
 
 def read_checkpoint(run: Run) -> tuple[Progress, dict[str, Tensor]]:
@@ -34,9 +32,9 @@ def read_checkpoint(run: Run) -> tuple[Progress, dict[str, Tensor]]:
         ToytaskError: it is missing, cut, foreign or changed, or what it is bound to is.
     """
     path = run.checkpoint_file
-    largest = COPIES * n_bytes(run.config.recipe) + files.LARGEST_HEADER
-    state = files.read_tensors(path, MEND, largest)
-    metadata = files.read_metadata(path, MEND)
+    largest = COPIES * n_bytes(run.config.recipe) + tensor_files.LARGEST_HEADER
+    state = tensor_files.read(path, MEND, largest)
+    metadata = tensor_files.read_metadata(path, MEND)
     progress = _progress(metadata.get("progress", ""), f"{path}: progress")
     bonds = _bonds(run, progress, digest(run.read_metrics(progress.epoch)))
     if not bonds.keys() <= metadata.keys():
@@ -56,7 +54,7 @@ def check_state(run: Run, progress: Progress, state: dict[str, Tensor], trainer:
     expected = trainer.state()
     if progress.best_epoch is not None:
         expected |= {f"best.{name}": w for name, w in trainer.engine.weights.copy().items()}
-    files.check_layout(run.checkpoint_file, state, expected, run.config_file, MEND)
+    tensor_files.check_layout(run.checkpoint_file, state, expected, run.config_file, MEND)
 
 
 def _bonds(run: Run, progress: Progress, metrics_sha256: str) -> dict[str, str]:
@@ -69,7 +67,7 @@ def _bonds(run: Run, progress: Progress, metrics_sha256: str) -> dict[str, str]:
 
 
 def _progress(text: str, name: str) -> Progress:
-    values = files.parse_object(text.encode(), name, MEND)
+    values = json_files.parse_object(text.encode(), name, MEND)
     try:
         progress = Progress(**{**values, "phase": Phase(**values["phase"])})
     except (TypeError, KeyError) as error:

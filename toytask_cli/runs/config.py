@@ -12,7 +12,7 @@ from toytask_cli import __version__
 from toytask_cli.device import DEVICES, PRECISIONS
 from toytask_cli.errors import ToytaskError, UsageError, brief, unknown
 from toytask_cli.recipe import Recipe
-from toytask_cli.runs.files import json_sha256
+from toytask_cli.runs import json_files
 
 # Names from a file are shown and looked up, so they are held to what this program writes there.
 _VALID: dict[str, Callable[[Any], bool]] = {
@@ -85,4 +85,4 @@ class Config:
         recipe = self.recipe.to_json()
         if not with_epochs:
             del recipe["epochs"]
-        return json_sha256([recipe, self.precision])
+        return json_files.sha256_of([recipe, self.precision])

@@ -9,7 +9,7 @@ from torch import Tensor
 from toytask_cli.dataset import PARTS, Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.recipe import DataSpec
-from toytask_cli.runs import files
+from toytask_cli.runs import files, json_files, tensor_files
 from toytask_cli.runs.places import claim
 
 TOKENS, MANIFEST = "tokens.safetensors", "manifest.json"
@@ -42,9 +42,9 @@ def write_data(grid: Grid, directory: Path) -> dict[str, Any]:
         ToytaskError: the directory is not empty, or the disk does not take it.
     """
     claim(directory)
-    files.write_tensors(directory / TOKENS, _tensors(grid))
+    tensor_files.write(directory / TOKENS, _tensors(grid))
     written = manifest(grid) | {"sha256": files.file_sha256(directory / TOKENS)}
-    files.write_json(directory / MANIFEST, written)
+    json_files.write(directory / MANIFEST, written)
     return written
 
 
@@ -56,14 +56,14 @@ def read_spec(directory: Path) -> DataSpec:
     """
     path, tokens = directory / MANIFEST, directory / TOKENS
     mend = f"write the data again with `toytask data --out {directory}`"
-    values = files.read_json(path, mend)
+    values = json_files.read(path, mend)
     if not isinstance(values.get("spec"), dict):
         raise ToytaskError(f"{path}: missing key 'spec': {mend}")
     try:
         spec = DataSpec.from_json(values["spec"], str(path))
     except UsageError as error:
         raise ToytaskError(f"{path}: {error}") from error
-    found = files.read_tensors(tokens, mend)
+    found = tensor_files.read(tokens, mend)
     if values.pop("sha256", None) != files.file_sha256(tokens, mend):
         raise ToytaskError(f"{tokens} is not the file of its manifest: {mend}")
     # A large grid is built only for a large file.
@@ -71,7 +71,7 @@ def read_spec(directory: Path) -> DataSpec:
         raise ToytaskError(f"{tokens} does not hold its manifest's parts: {mend}")
     grid = build_grid(spec)
     expected = _tensors(grid)
-    files.check_layout(tokens, found, expected, path, mend)
+    tensor_files.check_layout(tokens, found, expected, path, mend)
     for name, tensor in expected.items():
         if not torch.equal(found[name], tensor):
             raise ToytaskError(f"{tokens} does not hold its manifest's {name}: {mend}")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from toytask_cli.errors import ToytaskError
-from toytask_cli.runs import files
+from toytask_cli.runs import files, json_files
 
 try:
     import fcntl
@@ -17,7 +17,7 @@ except ImportError:  # as on Windows, where a second process is not noticed
 if TYPE_CHECKING:
     from hashlib import _Hash
 
-LONGEST_LINE = 2**16  # bytes that are taken for one epoch
+LARGEST, LONGEST_LINE = 2**28, 2**16  # bytes that are taken for a run, and for one epoch
 
 
 class MetricsLog:
@@ -57,7 +57,7 @@ class MetricsLog:
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Adds one epoch."""
-        line = files.to_json(record, indent=None).encode() + b"\n"
+        line = json_files.to_text(record, indent=None).encode() + b"\n"
         with files.writing(self.path):
             files.write_all(self.file, line)
         self.seen.update(_without_time(record))
@@ -87,10 +87,10 @@ def read_metrics(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
     """
     mend = "train again with `toytask train`"
     records = []
-    lines = files.read_bytes(path, mend, files.LARGEST_TENSORS).splitlines()[:epochs]
+    lines = files.read_bytes(path, mend, LARGEST).splitlines()[:epochs]
     for epoch, line in enumerate(lines, start=1):
         name = f"{path}, line {epoch},"
-        record = files.parse_object(line[:LONGEST_LINE], name, mend)
+        record = json_files.parse_object(line[:LONGEST_LINE], name, mend)
         seconds = record.get("seconds")
         if record.get("epoch") != epoch or type(seconds) is not float or seconds < 0:
             raise ToytaskError(f"{name} is not of epoch {epoch}: {mend}")
@@ -113,4 +113,4 @@ def _hashed(records: Iterable[Mapping[str, Any]]) -> "_Hash":
 
 
 def _without_time(record: Mapping[str, Any]) -> bytes:
-    return files.json_bytes({**record, "seconds": None}) + b"\n"
+    return json_files.canonical({**record, "seconds": None}) + b"\n"

@@ -23,7 +23,7 @@ from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError, unknown
 from toytask_cli.hooks import check_error, checked_neurons
 from toytask_cli.model import Transformer
-from toytask_cli.runs import files
+from toytask_cli.runs import files, json_files, tensor_files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.metrics import read_metrics
 from toytask_cli.runs.places import MODEL, RUNS, claim, claim_number, hint, newest
@@ -74,7 +74,7 @@ class Run:
         path = newest() if path is None else path
         if not path.is_dir():
             raise ToytaskError(f"there is no run at {path}: {hint()}")
-        config = files.read_json(path / "config.json", f"{path} is no run; {hint()}")
+        config = json_files.read(path / "config.json", f"{path} is no run; {hint()}")
         return cls(path, Config.from_json(config, str(path / "config.json")))
 
     @property
@@ -107,7 +107,7 @@ class Run:
 
     def write_config(self) -> None:
         """Writes `config.json`."""
-        files.write_json(self.config_file, self.config.to_json())
+        json_files.write(self.config_file, self.config.to_json())
 
     @property
     def named(self) -> str:
@@ -249,7 +249,7 @@ class Run:
         if not all(tensor.isfinite().all() for tensor in tensors.values()):
             raise self.weights.overflow()
         metadata = {"weights_sha256": self.weights_sha256()}
-        files.write_tensors(self._folder("reports") / f"{name}.safetensors", tensors, metadata)
+        tensor_files.write(self._folder("reports") / f"{name}.safetensors", tensors, metadata)
 
     def read_tensors(self, name: str) -> dict[str, Tensor]:
         """Reads `reports/<name>.safetensors`, refusing what was made from other weights.
@@ -259,8 +259,8 @@ class Run:
         """
         path = self.path / "reports" / f"{name}.safetensors"
         mend = f"make it with `toytask {name} {self.named}`"
-        tensors = files.read_tensors(path, mend)
-        self._check_weights(path, files.read_metadata(path, mend), mend)
+        tensors = tensor_files.read(path, mend)
+        self._check_weights(path, tensor_files.read_metadata(path, mend), mend)
         return tensors
 
     def read_metrics(self, epochs: int | None = None) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from toytask_cli.errors import ToytaskError
-from toytask_cli.runs import files
+from toytask_cli.runs import json_files
 
 SEAL = "sha256"
 
@@ -16,9 +16,9 @@ def write_sealed(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a number is not finite.
     """
-    sealed = {**values, SEAL: files.json_sha256(values)}
-    files.write_json(path, sealed)
-    return {"schema_version": files.SCHEMA_VERSION, **sealed}
+    sealed = {**values, SEAL: json_files.sha256_of(values)}
+    json_files.write(path, sealed)
+    return {"schema_version": json_files.SCHEMA_VERSION, **sealed}
 
 
 def read_sealed(path: Path, mend: str) -> dict[str, Any]:
@@ -27,8 +27,8 @@ def read_sealed(path: Path, mend: str) -> dict[str, Any]:
     Raises:
         ToytaskError: it is missing, cut, foreign, or not what was written.
     """
-    values = files.read_json(path, mend)
+    values = json_files.read(path, mend)
     seal = values.pop(SEAL, None)
-    if seal is not None and seal != files.json_sha256(values):
+    if seal is not None and seal != json_files.sha256_of(values):
         raise ToytaskError(f"{path} was changed since it was written: {mend}")
     return values

@@ -12,7 +12,7 @@ from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import Transformer, empty_model, n_weights
 from toytask_cli.recipe import Recipe
-from toytask_cli.runs import files
+from toytask_cli.runs import files, tensor_files
 from toytask_cli.runs.config import Config
 from toytask_cli.tasks import find_tasks
 from toytask_cli.tokenizer import Tokenizer
@@ -39,7 +39,7 @@ class Weights:
 
     def write(self, weights: Mapping[str, Tensor]) -> None:
         """Makes these the run's weights."""
-        files.write_tensors(self.path, weights, {CONFIG: self.config.sha256(with_epochs=False)})
+        tensor_files.write(self.path, weights, {CONFIG: self.config.sha256(with_epochs=False)})
 
     def check(self) -> None:
         """Refuses a file that, by its size and by what it says, is of another configuration.
@@ -49,10 +49,10 @@ class Weights:
         Raises:
             ToytaskError: it is, or it is missing, cut or foreign.
         """
-        metadata = files.read_metadata(self.path, self.mend)
+        metadata = tensor_files.read_metadata(self.path, self.mend)
         spare = files.file_size(self.path, self.mend) - n_bytes(self.config.recipe)
         ours = self.config.sha256(with_epochs=False)
-        if not 0 <= spare <= files.LARGEST_HEADER or metadata.get(CONFIG, ours) != ours:
+        if not 0 <= spare <= tensor_files.LARGEST_HEADER or metadata.get(CONFIG, ours) != ours:
             raise ToytaskError(f"{self.path} does not fit {self.config_file}: {self.mend}")
 
     def read(self, vocabulary: int) -> Transformer:
@@ -65,11 +65,11 @@ class Weights:
             ToytaskError: the file is missing, cut, foreign, changed, or of another configuration.
         """
         self.check()
-        largest = n_bytes(self.config.recipe) + files.LARGEST_HEADER
-        tensors = files.read_tensors(self.path, self.mend, largest)
+        largest = n_bytes(self.config.recipe) + tensor_files.LARGEST_HEADER
+        tensors = tensor_files.read(self.path, self.mend, largest)
         model = empty_model(self.config.recipe, vocabulary)
         expected = model.state_dict()
-        files.check_layout(self.path, tensors, expected, self.config_file, self.mend)
+        tensor_files.check_layout(self.path, tensors, expected, self.config_file, self.mend)
         model.load_state_dict(tensors)
         return model.eval()
 
