@@ -67,3 +67,17 @@ def _made() -> list[Path]:
         return sorted(config.parent for config in RUNS.glob("*/config.json"))
     except OSError:
         return []
+
+
+def refuse_bytes(path: Path | None) -> None:
+    """Refuses a name that is no text: safetensors files under it could be written, not read."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ToytaskError(f"the name {path} is no UTF-8: use another directory") from error
+
+
+def refuse_link(path: Path) -> None:
+    """Refuses a link: what is written through it would lie outside the run."""
+    if path.is_symlink():
+        raise ToytaskError(f"{path} is a link, through which nothing is written: remove it")

@@ -10,7 +10,6 @@ runs/01/
   figures/
 """
 
-import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,17 +19,13 @@ import torch
 from torch import Tensor
 
 from toytask_cli.dataset import Grid, build_grid
-from toytask_cli.errors import ToytaskError, UsageError, unknown
-from toytask_cli.hooks import check_error, checked_neurons
+from toytask_cli.errors import ToytaskError, unknown
 from toytask_cli.model import Transformer
-from toytask_cli.runs import files, json_files, tensor_files
+from toytask_cli.runs import ablation_files, files, json_files, places, tensor_files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.metrics import read_metrics
-from toytask_cli.runs.places import MODEL, RUNS, claim, claim_number, hint, newest
 from toytask_cli.runs.sealed import read_sealed, write_sealed
 from toytask_cli.runs.weights import Weights
-
-NAME = re.compile(r"\w[\w.+-]*")  # of an ablation
 
 
 class Run:
@@ -54,9 +49,9 @@ class Run:
         Raises:
             ToytaskError: `out` is there and not empty, or the disk does not take it.
         """
-        _refuse_bytes(out)
+        places.refuse_bytes(out)
         try:
-            path = claim_number(RUNS) if out is None else claim(out)
+            path = places.claim_number(places.RUNS) if out is None else places.claim(out)
         except OSError as error:
             raise ToytaskError(f"cannot make {error.filename}: {error.strerror}") from error
         run = cls(path, config)
@@ -70,11 +65,11 @@ class Run:
         Raises:
             ToytaskError: there is none, or its configuration cannot be read.
         """
-        _refuse_bytes(path)
-        path = newest() if path is None else path
+        places.refuse_bytes(path)
+        path = places.newest() if path is None else path
         if not path.is_dir():
-            raise ToytaskError(f"there is no run at {path}: {hint()}")
-        config = json_files.read(path / "config.json", f"{path} is no run; {hint()}")
+            raise ToytaskError(f"there is no run at {path}: {places.hint()}")
+        config = json_files.read(path / "config.json", f"{path} is no run; {places.hint()}")
         return cls(path, Config.from_json(config, str(path / "config.json")))
 
     @property
@@ -85,7 +80,7 @@ class Run:
     @property
     def model_file(self) -> Path:
         """The best weights."""
-        return self.path / MODEL
+        return self.path / places.MODEL
 
     @property
     def checkpoint_file(self) -> Path:
@@ -171,9 +166,9 @@ class Run:
         """Writes `ablations/<name>.json`, bound to run and weights; gives what was written.
 
         Raises:
-            ToytaskError: what `check_ablation_name` raises.
+            ToytaskError: what `ablation_files.check_name` raises.
         """
-        check_ablation_name(name)
+        ablation_files.check_name(name)
         return self._write_bound("ablations", name, report)
 
     def read_ablation(self, name: str) -> dict[str, Any]:
@@ -182,29 +177,20 @@ class Run:
         Raises:
             ToytaskError: there is none of this name, or it is cut, foreign, or of other weights.
         """
-        check_ablation_name(name)
+        ablation_files.check_name(name)
         names = self.ablation_names()
         path = self.path / "ablations" / f"{name}.json"
         if names and name not in names:
             raise ToytaskError(f"{path.parent}: {unknown('ablation', name, names)}")
         mend = f"make it with `toytask ablate {self.named}`"
         report = self._read_bound(path, mend)
-        neurons, error = report.get("neurons"), report.get("error")
-        if not (isinstance(neurons, list) and all(type(i) is int for i in neurons)):
-            raise ToytaskError(f"{path}: neurons is no list of numbers: {mend}")
-        if not isinstance(error, str):
-            raise ToytaskError(f"{path}: error is missing: {mend}")
-        try:
-            check_error(error)
-            checked_neurons(neurons, self.config.recipe.d_sae)
-        except UsageError as cause:
-            raise ToytaskError(f"{path}: {cause}: {mend}") from cause
+        ablation_files.check(path, report, self.config.recipe.d_sae, mend)
         return report
 
     def ablation_names(self) -> list[str]:
         """Names of the ablations that are there, in order; other files are passed over."""
         found = (path.stem for path in (self.path / "ablations").glob("*.json"))
-        return sorted(name for name in found if NAME.fullmatch(name))
+        return sorted(name for name in found if ablation_files.NAME.fullmatch(name))
 
     def prepare(self) -> None:
         """Has all places to write to, so that what takes long does not fail at its end.
@@ -214,7 +200,7 @@ class Run:
         """
         for name in ("reports", "ablations", "figures"):
             self._folder(name)
-        _refuse_link(self.metrics_file)
+        places.refuse_link(self.metrics_file)
 
     def _folder(self, name: str) -> Path:
         """A folder of the run that can be written to: nothing is ever written outside.
@@ -223,7 +209,7 @@ class Run:
             ToytaskError: it leads elsewhere, or cannot be made.
         """
         folder = self.path / name
-        _refuse_link(folder)
+        places.refuse_link(folder)
         with files.writing(folder):
             folder.mkdir(exist_ok=True)
         return folder
@@ -273,33 +259,3 @@ class Run:
             for left in self.path.glob(pattern + files.PARTIAL):
                 with files.writing(left):
                     left.unlink()
-
-
-def check_ablation_name(name: str) -> None:
-    """Refuses a name whose files would lead elsewhere, or be those of another report.
-
-    Raises:
-        ToytaskError: saying why.
-    """
-    if not NAME.fullmatch(name):
-        raise ToytaskError(f"{name!r} is no name: use letters, digits, and . _ + -")
-    # `eval` writes eval-validation, eval-sample and eval-NAME; figures are NAME-curve.
-    if (
-        name in ("importance", "sample", "trained")
-        or name.startswith("validation")
-        or name.endswith("-sample")
-    ):
-        raise ToytaskError(f"{name!r} is what other files of a run are called: use another name")
-
-
-def _refuse_bytes(path: Path | None) -> None:
-    """Refuses a name that is no text: safetensors files under it could be written, not read."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise ToytaskError(f"the name {path} is no UTF-8: use another directory") from error
-
-
-def _refuse_link(path: Path) -> None:
-    if path.is_symlink():
-        raise ToytaskError(f"{path} is a link, through which nothing is written: remove it")
