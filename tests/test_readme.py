@@ -1,8 +1,10 @@
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import Command
+from conftest import Command, environment
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -37,6 +39,15 @@ def test_what_data_shows_in_the_readme_is_what_it_shows(toytask: Command):
     assert [line.split() for line in shown.splitlines() if line.strip()] == [
         line.split() for line in said.splitlines() if line.strip()
     ]
+
+
+def test_what_python_prints_in_the_readme_is_what_it_prints():
+    code, shown = re.search(r"```python\n(.*?)```\n\n```text\n(.*?)```", README, re.DOTALL).groups()
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment(), capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, shown), done.stderr
 
 
 @pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", README))
