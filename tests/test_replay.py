@@ -11,6 +11,7 @@ from torch.utils._pytree import tree_leaves
 from toytask_cli.dataset import build_grid
 from toytask_cli.model import new_model
 from toytask_cli.recipe import resolve
+from toytask_cli.training import replay
 from toytask_cli.training.engine import Engine
 from toytask_cli.training.replay import Replay, cuda_graph
 from toytask_cli.training.trainer import Trainer
@@ -86,6 +87,20 @@ def test_replayed_operations_train_to_the_same_bytes(tiny, precision):
     )
     assert len(recordings) == 3  # a step of either size, and validation
     assert {record.phase for record in records} == {"learn", "separate"}
+    assert [replace(r, seconds=0) for r in again] == [replace(r, seconds=0) for r in records]
+    assert all(torch.equal(same[name], weight) for name, weight in weights.items())
+
+
+def test_without_graphs_it_says_so_and_trains_to_the_same_bytes(tiny, monkeypatch):
+    def refuse(work):
+        work()  # the warm-up went well
+        raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
+
+    monkeypatch.setattr(replay, "_recorded", refuse)
+    records, weights = run(tiny, "cpu", None)
+    with pytest.warns(UserWarning, match=r"without CUDA graphs.*is capturing\)$") as said:
+        again, same = run(tiny, "cpu", cuda_graph)
+    assert len(said) == 3  # a step of either size, and validation
     assert [replace(r, seconds=0) for r in again] == [replace(r, seconds=0) for r in records]
     assert all(torch.equal(same[name], weight) for name, weight in weights.items())
 

@@ -3,6 +3,7 @@
 import atexit
 import signal
 import sys
+import warnings
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -55,6 +56,7 @@ def main() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # it may be closed, or be no file
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         sys.exit(app(standalone_mode=False))
     except (ToytaskError, typer.TyperException) as error:

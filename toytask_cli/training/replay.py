@@ -1,12 +1,13 @@
 """Work that is recorded once as a CUDA graph and then replayed, one launch instead of hundreds."""
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 Work = Callable[[], Tensor]
-Recording = tuple[Callable[[], None], Tensor]
+Recording = tuple[Callable[[], object], Tensor]
 
 WARM_UP = 3  # runs before recording, in which libraries choose their kernels
 
@@ -14,8 +15,18 @@ WARM_UP = 3  # runs before recording, in which libraries choose their kernels
 def cuda_graph(work: Work) -> Recording:
     """A function that repeats what `work` launches, and the tensor that it leaves the result in.
 
-    `work` runs a few times first: what it changes meanwhile is for the caller to undo.
+    Where the driver does not take the recording, every repetition launches all of it anew, and a
+    warning says so. `work` runs a few times first: what it changes is for the caller to undo.
     """
+    try:
+        return _recorded(work)
+    except RuntimeError as error:
+        reason = str(error).strip().split("\n")[0]
+        warnings.warn(f"without CUDA graphs, which is slower ({reason})", stacklevel=2)
+        return _launched_anew(work)
+
+
+def _recorded(work: Work) -> Recording:
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
@@ -26,6 +37,11 @@ def cuda_graph(work: Work) -> Recording:
     with torch.cuda.graph(graph):
         result = work()
     return graph.replay, result
+
+
+def _launched_anew(work: Work) -> Recording:
+    result = work()
+    return lambda: result.copy_(work()), result
 
 
 class Replay:
