@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -253,3 +254,26 @@ def test_a_run_in_training_cannot_be_trained_by_another_process(tmp_path, tiny):
                 other.follow()
 
     assert session.follow(on_epoch=resume_too)["epochs"] == 6
+
+
+# Memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit it so")
+def test_too_large_a_model_is_one_line(tmp_path):
+    code = (
+        "import resource, sys, torch\n"
+        "from pathlib import Path\n"
+        "from toytask_cli.cli.app import main\n"
+        "held = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (held + 2**30, -1))\n"
+        "sys.argv = ['toytask', 'train', '--batch-size', '6000', '--d-ff', '60000']\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1].startswith("error: not enough memory: use a smaller batch")
+    assert "Traceback" not in done.stderr

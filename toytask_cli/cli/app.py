@@ -69,6 +69,17 @@ def main() -> None:
             raise
         say_error(f"cannot use {error.filename or 'input or output'}: {error.strerror or error}")
         sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if debug or not _is_out_of_memory(error):
+            raise
+        say_error("not enough memory: use a smaller batch or model, fewer digits, or free some")
+        sys.exit(1)
     finally:
         # What follows is the interpreter's own end, in which there is nothing to interrupt.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """PyTorch raises a RuntimeError for it, on a processor one that only its text tells apart."""
+    said = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
