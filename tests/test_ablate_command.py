@@ -55,7 +55,7 @@ def test_after_is_what_eval_says_with_the_ablation_in_place(toytask: Command, er
 def test_eval_says_where_the_neurons_were_chosen_on_what_it_measures(toytask: Command):
     ablate(toytask, "--remove", "sum", "--tolerance", "0.3")
     measured = ["eval", "--ablation", "remove-sum-tol0.3", "--no-figures"]
-    said = "its neurons were chosen on pairs of this part"
+    said = "neurons are chosen on pairs of this part"
     assert said not in toytask(*measured).out
     assert said in toytask(*measured, "--split", "validation").out
     assert said not in toytask("eval", "--split", "validation", "--no-figures").out

@@ -129,7 +129,7 @@ def _print_report(report: dict[str, Any]) -> None:
     out().print(f"exact match on {sample}the {report['split']} part of {report['run']}{cut}")
     out().print(table)
     if report["ablation"] and report["split"] == "validation":
-        say("its neurons were chosen on pairs of this part: not a fair test of them")
+        say("neurons are chosen on pairs of this part: no fair test of an ablation")
     _print_slices(report)
     _print_mistakes(report)
     greedy = report["greedy"]
