@@ -122,6 +122,28 @@ def test_the_newest_run_is_one_that_has_weights(toytask: Command, here):
     assert Run.open(None).path == Path("runs/02")
 
 
+@pytest.mark.parametrize("importing", [True, False])
+def test_ctrl_c_leaves_at_once_until_pytorch_is_there(importing):
+    code = (
+        "import signal, sys\n"
+        "from types import ModuleType, SimpleNamespace\n"
+        "from toytask_cli.cli.interrupt import leave_while_starting\n"
+        "torch = sys.modules['torch'] = ModuleType('torch')\n"
+        f"torch.__spec__ = SimpleNamespace(_initializing={importing})\n"
+        "leave_while_starting()\n"
+        "try: signal.raise_signal(signal.SIGINT)\n"
+        "except KeyboardInterrupt: print('told')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    left = (done.returncode, done.stdout, done.stderr)
+    assert left == ((130, "", "") if importing else (0, "told\n", ""))
+
+
+def test_it_can_be_interrupted_before_anything_large_is_imported():
+    code = "import sys, toytask_cli.__main__; sys.exit('typer' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 # data
 
 

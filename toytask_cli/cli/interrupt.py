@@ -1,10 +1,28 @@
 """Ctrl-C, and a system's request to end: the first lets work end in order, the second does not."""
 
+import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+
+
+def leave_while_starting() -> None:
+    """Has Ctrl-C end the program at once, without a word, until PyTorch has been imported.
+
+    Amid its import PyTorch swallows an interrupt, and goes on without numpy. By then nothing has
+    been done that could be lost. Whoever has the program ignore Ctrl-C has it ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    torch = sys.modules.get("torch")
+    if torch is None or getattr(torch.__spec__, "_initializing", False):
+        os._exit(128 + number)
+    signal.default_int_handler(number, frame)
 
 
 class StopRequest:
