@@ -48,6 +48,16 @@ def environment(**more: str) -> dict[str, str]:
     return {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", **more}
 
 
+def all_files(place: Path) -> dict[Path, bytes]:
+    """What every file below a place holds."""
+    return {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
+
+
+def cut(path: Path) -> None:
+    """Takes the end of a file away, as a full disk would."""
+    path.write_bytes(path.read_bytes()[:-10])
+
+
 torch.set_num_threads(1)
 
 
