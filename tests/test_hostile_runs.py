@@ -297,10 +297,12 @@ def mutated(sound: Path, parent: Path, kind: str, random: Random) -> tuple[Path,
 
 
 def commands(touched: list[Path], random: Random) -> list[str]:
-    """One that reads what was touched, and one of all."""
+    """One that reads what was touched, and one of all; training on comes last, as it changes
+    what others measure."""
     readers = [name for path in touched for name in READERS.get(path.name, ["eval"])]
     first = random.choice(readers)
-    return [first, random.choice([name for name in COMMANDS if name != first])]
+    second = random.choice([name for name in COMMANDS if name != first])
+    return sorted([first, second], key=lambda name: name == "train --resume")
 
 
 def judge(result: Result, right: object, touched: list[Path], where: str, kind: str) -> None:

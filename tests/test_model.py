@@ -1,5 +1,8 @@
+from copy import deepcopy
+
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from toytask_cli.dataset import build_grid, pad_to
@@ -27,6 +30,12 @@ def model(tiny, grid):
         for parameter in model.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, generator=torch.manual_seed(1))
     return model
+
+
+def embed(model, tokens, positions):
+    """[n, length, d] token ids as they enter the first layer."""
+    embedded = model._embed(tokens, positions)
+    return embedded.look_up(embedded.rows)
 
 
 def copy_attention(ours: Attention, theirs: nn.MultiheadAttention) -> None:
@@ -69,8 +78,8 @@ def pytorch_twin(model, recipe):
 def test_the_transformer_computes_what_pytorchs_own_computes(model, tiny, grid):
     examples = grid.part("test")
     answers = examples.answers[:, :-1]
-    source = model._embed(examples.prompts, model.prompt_positions)
-    target = model._embed(answers, model.answer_positions)
+    source = embed(model, examples.prompts, model.prompt_positions)
+    target = embed(model, answers, model.answer_positions)
     causal = nn.Transformer.generate_square_subsequent_mask(answers.shape[1])
     theirs = pytorch_twin(model, tiny)(source, target, tgt_mask=causal)
     torch.testing.assert_close(model(examples.prompts, answers).resid, theirs)
@@ -81,13 +90,27 @@ def test_cutting_the_padding_off_changes_no_number(model, tiny, grid):
     cut = model(examples.prompts, examples.answers[:, :-1]).resid
     prompts, answers = pad_to(examples.prompts, 6), pad_to(examples.answers[:, :-1], 6)
     padded = pytorch_twin(model, tiny)(
-        model._embed(prompts, model.prompt_positions),
-        model._embed(answers, model.answer_positions),
+        embed(model, prompts, model.prompt_positions),
+        embed(model, answers, model.answer_positions),
         tgt_mask=nn.Transformer.generate_square_subsequent_mask(6),
         src_key_padding_mask=prompts == PAD,
         memory_key_padding_mask=prompts == PAD,
     )
     torch.testing.assert_close(cut, padded[:, : cut.shape[1]])
+
+
+def test_rows_that_tokens_share_change_neither_what_the_model_gives_nor_its_gradients(model, grid):
+    examples = grid.part("test")
+    exact = deepcopy(model).double()
+    found = []
+    for each, shares in ((model, True), (exact, False)):
+        assert (each._embed(examples.prompts, each.prompt_positions).places is not None) == shares
+        logits = each(examples.prompts, examples.answers[:, :-1]).logits
+        loss = F.cross_entropy(logits.flatten(0, 1), examples.answers[:, 1:].flatten())
+        weights = [parameter for name, parameter in each.named_parameters() if "sae" not in name]
+        found.append((logits, *torch.autograd.grad(loss, weights)))
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(ours, theirs.float())
 
 
 def test_no_position_sees_the_answer_after_it(model, grid):

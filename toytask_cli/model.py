@@ -25,6 +25,28 @@ ALL = slice(None)
 MAX_WEIGHTS = 10**8
 
 
+class Embedded(NamedTuple):
+    """Tokens at their positions, before the first layer. Those that are the same may share a row.
+
+    What is done to rows one by one is then done once for all tokens that share it, and looked up.
+    """
+
+    rows: Tensor  # [distinct, d_model], or [n, length, d_model] where none is shared
+    places: Tensor | None  # [n, length] the row of each token; None where none is shared
+
+    def look_up(self, made: Tensor) -> Tensor:
+        """What was made of each row, at each token: [n, length, width]."""
+        return made if self.places is None else F.embedding(self.places, made)
+
+
+def sharing_pays(dtype: torch.dtype, device: torch.device) -> bool:
+    """Whether a product costs more than to look its rows up, as it does in float32 on a CPU.
+
+    A GPU would also have to be waited for, to know how many rows there are.
+    """
+    return dtype == torch.float32 and device.type == "cpu"
+
+
 class Output(NamedTuple):
     """What a forward pass gives, at every answer position."""
 
@@ -78,9 +100,10 @@ class SelfAttention(Attention):
         super().__init__(d_model, n_heads, n_positions, causal)
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, length, d] → the same shape."""
-        return self._attend(*self.query_key_value(x).chunk(3, dim=-1))
+    def forward(self, x: Embedded) -> Tensor:
+        """Tokens → [n, length, d]."""
+        parts = self.query_key_value(x.rows).chunk(3, dim=-1)
+        return self._attend(*(x.look_up(part) for part in parts))
 
 
 class CrossAttention(Attention):
@@ -100,7 +123,13 @@ class FeedForward(nn.Sequential):
     """Linear, ReLU, linear."""
 
     def __init__(self, d_model: int, d_ff: int):
-        super().__init__(nn.Linear(d_model, d_ff), nn.ReLU(), nn.Linear(d_ff, d_model))
+        super().__init__(nn.Linear(d_model, d_ff), nn.ReLU(inplace=True), nn.Linear(d_ff, d_model))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, length, d] → the same shape."""
+        up, relu, down = self
+        # As rows: of more dimensions a linear layer gives a view, costly to change in place.
+        return down(relu(up(x.flatten(0, 1)))).view_as(x)
 
 
 class Encoder(nn.Module):
@@ -114,9 +143,9 @@ class Encoder(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[n, prompt length, d] → the same shape."""
-        x = self.attention_norm(x + self.attention(x))
+    def forward(self, prompts: Embedded) -> Tensor:
+        """Prompts → [n, prompt length, d]."""
+        x = self.attention_norm(prompts.look_up(prompts.rows) + self.attention(prompts))
         x = self.feed_forward_norm(x + self.feed_forward(x))
         return self.norm(x)
 
@@ -134,9 +163,9 @@ class Decoder(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """x [n, answer length, d] over source [n, prompt length, d] → x's shape."""
-        x = self.attention_norm(x + self.attention(x))
+    def forward(self, answers: Embedded, source: Tensor) -> Tensor:
+        """Answers over source [n, prompt length, d] → [n, answer length, d]."""
+        x = self.attention_norm(answers.look_up(answers.rows) + self.attention(answers))
         x = self.cross_attention_norm(x + self.cross_attention(x, source))
         x = self.feed_forward_norm(x + self.feed_forward(x))
         return self.norm(x)
@@ -205,9 +234,14 @@ class Transformer(nn.Module):
         """[n, length] token ids, and what `encode` gave → [n, length, d_model] x."""
         return self.decoder(self._embed(answers, self.answer_positions), source)
 
-    def _embed(self, tokens: Tensor, positions: nn.Embedding) -> Tensor:
-        x = self.token_embedding(tokens) + positions.weight[: tokens.shape[1]]
-        return x.to(self.readout.weight.dtype)
+    def _embed(self, tokens: Tensor, positions: nn.Embedding) -> Embedded:
+        dtype, at = self.readout.weight.dtype, torch.arange(tokens.shape[1], device=tokens.device)
+        places = None
+        if sharing_pays(dtype, tokens.device):
+            both = tokens * len(at) + at
+            distinct, places = both.unique(return_inverse=True)
+            tokens, at = distinct // len(at), distinct % len(at)
+        return Embedded((self.token_embedding(tokens) + positions(at)).to(dtype), places)
 
     @torch.no_grad()
     def initialise(self, recipe: Recipe) -> None:
