@@ -9,6 +9,7 @@ from toytask_cli.errors import ToytaskError
 from toytask_cli.model import new_model
 from toytask_cli.objective import Coefficients
 from toytask_cli.recipe import Recipe, resolve
+from toytask_cli.training.engine import Validation
 from toytask_cli.training.schedule import LEARN, SEPARATE, Phase, is_over, next_phase
 from toytask_cli.training.trainer import Trainer
 
@@ -113,6 +114,19 @@ def test_every_field_of_the_recipe_changes_the_outcome(tiny, name):
     )
 
 
+def test_an_epoch_is_read_back_once(tiny, monkeypatch):
+    trainer = make_trainer(tiny)
+    reads = []
+    for name in ("tolist", "item", "__float__", "__int__", "__bool__"):
+        read = getattr(torch.Tensor, name)
+        monkeypatch.setattr(
+            torch.Tensor, name, lambda *args, read=read: reads.append(read) or read(*args)
+        )
+    records = list(trainer.run())
+    assert all(record.validation for record in records)
+    assert len(reads) == len(records)
+
+
 def test_the_best_weights_are_those_of_the_lowest_validation_loss_of_the_last_phase(tiny):
     trainer = make_trainer(tiny)
     kept = {}
@@ -190,9 +204,9 @@ def test_bfloat16_stays_close_to_float32(tiny):
 def test_validation_means_do_not_depend_on_the_batches(tiny):
     trainer = make_trainer(tiny)
     examples = build_grid(tiny).part("validation")
-    whole = trainer.engine.validate([examples], Coefficients(1.0, 0.1, 0.1))
-    cut = [batch.cut() for batch in examples.batches(7)]
-    parts = trainer.engine.validate(cut, Coefficients(1.0, 0.1, 0.1))
+    cuts = [examples], [batch.cut() for batch in examples.batches(7)]
+    passes = (trainer.engine.validate(cut, Coefficients(1.0, 0.1, 0.1)) for cut in cuts)
+    whole, parts = (Validation.of(found.tolist()) for found in passes)
     assert parts.terms == pytest.approx(whole.terms, rel=1e-5)
     assert parts.accuracy == whole.accuracy
     assert (parts.l0, parts.dead_neurons) == (pytest.approx(whole.l0), whole.dead_neurons)

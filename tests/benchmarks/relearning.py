@@ -26,6 +26,7 @@ from toytask_cli.figures.style import panels, style
 from toytask_cli.hooks import ERRORS, removing
 from toytask_cli.objective import Coefficients
 from toytask_cli.runs.run import Run
+from toytask_cli.training.engine import Validation
 from toytask_cli.training.schedule import LEARN
 from toytask_cli.training.trainer import Trainer
 
@@ -75,7 +76,7 @@ class FineTuning:
             if trainer.progress.epoch == 0 or step == trainer.steps_per_epoch:
                 course.steps.append(trainer.progress.epoch * trainer.steps_per_epoch + step)
                 found = trainer.engine.validate(trainer.validation, Coefficients(1, 0, 0))
-                course.accuracy.append(found.accuracy)
+                course.accuracy.append(Validation.of(found.tolist()).accuracy)
 
         with removing(trainer.engine.model, neurons, error):
             look(0)

@@ -24,6 +24,17 @@ class Validation(NamedTuple):
     l0: float  # neurons that fire at a position, on average
     dead_neurons: int  # neurons that fire nowhere
 
+    @classmethod
+    def of(cls, found: Sequence[float]) -> "Validation":
+        """From the numbers that `Engine.validate` gives, in that order."""
+        n_terms = len(Terms._fields)
+        return cls(
+            terms=dict(zip(Terms._fields, found[:n_terms], strict=True)),
+            l0=found[n_terms],
+            dead_neurons=int(found[n_terms + 1]),
+            accuracy=list(found[n_terms + 2 :]),
+        )
+
 
 class Engine:
     """Takes training steps and measures, on one device and in one precision.
@@ -89,22 +100,19 @@ class Engine:
         self.optimizer.step()
         return torch.stack(terms).detach()
 
-    def validate(self, batches: Sequence[Examples], coefficients: Coefficients) -> Validation:
-        """One pass; every mean is over all positions of all batches, however they are cut."""
+    def validate(self, batches: Sequence[Examples], coefficients: Coefficients) -> Tensor:
+        """One pass; every mean is over all positions of all batches, however they are cut.
+
+        Returns:
+            [5 + 2 + n_tasks] the numbers of a `Validation`, on the device, until the next pass.
+        """
         self._set(coefficients)
         parts = (part for batch in batches for part in (batch.prompts, batch.answers, batch.tasks))
-        found = self._do_validate(*parts).tolist()
-        n_terms = len(Terms._fields)
-        return Validation(
-            terms=dict(zip(Terms._fields, found[:n_terms], strict=True)),
-            l0=found[n_terms],
-            dead_neurons=int(found[n_terms + 1]),
-            accuracy=found[n_terms + 2 :],
-        )
+        return self._do_validate(*parts)
 
     @torch.no_grad()
     def _validate(self, *parts: Tensor) -> Tensor:
-        """[5 + 2 + n_tasks] terms, l0, dead neurons, accuracies: all that is read back.
+        """[5 + 2 + n_tasks] terms, l0, dead neurons, accuracies.
 
         Args:
             parts: prompts, answers and tasks of each batch, one batch after the other.

@@ -136,11 +136,10 @@ class Trainer:
         phase, rate = self.progress.phase, self._rate(self.steps_per_epoch - 1)
         self.progress = replace(self.progress, epoch=self.progress.epoch + 1)
         epoch = self.progress.epoch
-        means = dict(zip(Terms._fields, (sums / self.steps_per_epoch).tolist(), strict=True))
+        means, validation = self._read(sums / self.steps_per_epoch)
         self._refuse_to_diverge(means, "")
-        validation, best = None, False
-        if epoch % self.recipe.validate_every == 0 or epoch == phase.last_epoch(self.recipe):
-            validation = self.engine.validate(self.validation, phase.coefficients(self.recipe))
+        best = False
+        if validation:
             self._refuse_to_diverge(validation.terms, " on validation")
             best = self._keep_if_best(validation.terms["loss"])
         record = EpochRecord(
@@ -155,6 +154,19 @@ class Trainer:
         self._enter_phase(validation.accuracy if validation else [])
         self.finished = (self.progress, self.state())
         return record
+
+    def _read(self, means: Tensor) -> tuple[dict[str, float], Validation | None]:
+        """The epoch's mean terms [5] by name, and validation where it is due.
+
+        Both are read back together: the one time in an epoch that the device is waited for.
+        """
+        phase, epoch, found = self.progress.phase, self.progress.epoch, [means]
+        if epoch % self.recipe.validate_every == 0 or epoch == phase.last_epoch(self.recipe):
+            coefficients = phase.coefficients(self.recipe)
+            found.append(self.engine.validate(self.validation, coefficients))
+        numbers = torch.cat(found).tolist()
+        terms, rest = numbers[: len(means)], numbers[len(means) :]
+        return dict(zip(Terms._fields, terms, strict=True)), Validation.of(rest) if rest else None
 
     def _refuse_to_diverge(self, terms: dict[str, float], where: str) -> None:
         """Goes back to the last finished epoch and raises if a term is no number any more."""
