@@ -8,7 +8,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from toytask_cli import model
+from toytask_cli import embedding
 from toytask_cli.dataset import build_grid
 from toytask_cli.model import new_model
 from toytask_cli.recipe import resolve
@@ -80,7 +80,7 @@ def test_a_replay_sees_new_inputs_and_new_state():
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 def test_replayed_operations_train_to_the_same_bytes(tiny, precision, monkeypatch):
-    monkeypatch.setattr(model, "sharing_pays", lambda dtype, device: False)  # as on a GPU
+    monkeypatch.setattr(embedding, "sharing_pays", lambda dtype, device: False)  # as on a GPU
     recipe = replace(tiny, batch_size=17)  # the last batch is smaller: a recording of its own
     records, weights = run(recipe, "cpu", None, precision)
     recordings = []

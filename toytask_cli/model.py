@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toytask_cli.dataset import padded_length
+from toytask_cli.embedding import Embedded, embed
 from toytask_cli.errors import UsageError
 from toytask_cli.recipe import Recipe
 from toytask_cli.rng import generator
@@ -23,28 +24,6 @@ ALL = slice(None)
 
 # Beyond this a recipe is a slip of the pen: 400 MB of weights, and four times that to train.
 MAX_WEIGHTS = 10**8
-
-
-class Embedded(NamedTuple):
-    """Tokens at their positions, before the first layer. Those that are the same may share a row.
-
-    What is done to rows one by one is then done once for all tokens that share it, and looked up.
-    """
-
-    rows: Tensor  # [distinct, d_model], or [n, length, d_model] where none is shared
-    places: Tensor | None  # [n, length] the row of each token; None where none is shared
-
-    def look_up(self, made: Tensor) -> Tensor:
-        """What was made of each row, at each token: [n, length, width]."""
-        return made if self.places is None else F.embedding(self.places, made)
-
-
-def sharing_pays(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a product costs more than to look its rows up, as it does in float32 on a CPU.
-
-    A GPU would also have to be waited for, to know how many rows there are.
-    """
-    return dtype == torch.float32 and device.type == "cpu"
 
 
 class Output(NamedTuple):
@@ -235,13 +214,7 @@ class Transformer(nn.Module):
         return self.decoder(self._embed(answers, self.answer_positions), source)
 
     def _embed(self, tokens: Tensor, positions: nn.Embedding) -> Embedded:
-        dtype, at = self.readout.weight.dtype, torch.arange(tokens.shape[1], device=tokens.device)
-        places = None
-        if sharing_pays(dtype, tokens.device):
-            both = tokens * len(at) + at
-            distinct, places = both.unique(return_inverse=True)
-            tokens, at = distinct // len(at), distinct % len(at)
-        return Embedded((self.token_embedding(tokens) + positions(at)).to(dtype), places)
+        return embed(tokens, self.token_embedding, positions, self.readout.weight.dtype)
 
     @torch.no_grad()
     def initialise(self, recipe: Recipe) -> None:
