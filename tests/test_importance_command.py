@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import TINY_OPTIONS, Command
+from conftest import TINY_OPTIONS, Command, all_files
 from safetensors.torch import load_file, save_file
 
 from toytask_cli.analysis.importance import score_neurons
@@ -60,11 +60,15 @@ def test_dropped_pairs_agreement_and_joint_effect_are_said(toytask: Command, run
         assert shown in said
 
 
-def test_pairs_takes_a_sample(toytask: Command, run: Run):
+def test_pairs_takes_a_sample_and_leaves_what_all_pairs_said(toytask: Command, run: Run):
+    ask(toytask)
+    before = all_files(run.path)
     assert ask(toytask, "--pairs", 1)["pairs"]["used"] == 1
-    assert "a sample of 1 was used" in " ".join(
-        toytask("importance", "--pairs", 1, *QUICK).out.split()
-    )
+    result = toytask("importance", "--pairs", 1, *QUICK)
+    assert "a sample of 1 was used" in " ".join(result.out.split())
+    assert "wrote runs/01/reports/importance-sample.json" in result.err
+    changed = {path.name for path, _ in before.items() ^ all_files(run.path).items()}
+    assert changed == {"importance-sample.json", "importance-sample.safetensors"}
 
 
 def test_the_seed_decides_the_intervals_alone(toytask: Command, run: Run):
@@ -125,7 +129,11 @@ def test_figures_are_drawn_unless_they_are_not_wanted(toytask: Command, run: Run
     assert toytask("importance").code == 0
     names = {path.name for path in folder.glob("importance-*")}
     assert names == {"importance-by-task.png", "importance-curve.png"}
-    assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in names)
+    assert toytask("importance", "--pairs", 1).code == 0
+    names = {path.name for path in folder.glob("importance-*")} - names
+    assert names == {"importance-sample-by-task.png", "importance-sample-curve.png"}
+    drawn = folder.glob("importance-*")
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
 
 
 def test_figures_take_more_than_two_tasks_and_neurons_that_do_not_matter():

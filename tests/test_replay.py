@@ -55,9 +55,9 @@ def tape(work):
 def run(recipe, device, record, precision=torch.float32):
     """All records of a run with this way to record, and the weights it ends with."""
     grid = build_grid(recipe)
-    fresh = new_model(recipe, len(grid.tokenizer)).to(device)
-    trainer = Trainer(recipe, grid, fresh, precision)
-    trainer.engine = Engine(recipe, fresh, len(grid.tasks), precision, record)
+    model = new_model(recipe, len(grid.tokenizer)).to(device)
+    trainer = Trainer(recipe, grid, model, precision)
+    trainer.engine = Engine(recipe, model, len(grid.tasks), precision, record)
     trainer.finished = (trainer.progress, trainer.state())
     return list(trainer.run()), trainer.engine.weights.copy()
 

@@ -56,11 +56,12 @@ def importance(
         err().print("one neuron at a time: this takes minutes", style="dim")
     scores = score_neurons(model, grid, seed=seed, pairs=pairs, method=method)
     found = report_importance(model, grid, scores)
-    opened.write_tensors("importance", scores.tensors._asdict())
-    report = opened.write_report("importance", {"seed": seed, **asdict(found)})
-    names = grid.task_names
+    name = "importance" if pairs is None else "importance-sample"
+    opened.write_tensors(name, scores.tensors._asdict())
+    report = opened.write_report(name, {"seed": seed, **asdict(found)})
+    tasks = grid.task_names
     if figures:
-        _draw(opened, names, scores.tensors)
+        _draw(opened, name, tasks, scores.tensors)
     if json:
         print_json(report)
         return
@@ -68,17 +69,17 @@ def importance(
     _print_pairs(report["pairs"])
     _print_agreement(report)
     _print_joint(report["joint"])
-    err().print(f"wrote {opened.path}/reports/importance.json and .safetensors", soft_wrap=True)
-    say_next("ablate", opened.path, "--remove", names[-1])
+    err().print(f"wrote {opened.path}/reports/{name}.json and .safetensors", soft_wrap=True)
+    say_next("ablate", opened.path, "--remove", tasks[-1])
 
 
-def _draw(run: "Run", names: list[str], tensors: "ImportanceTensors") -> None:
+def _draw(run: "Run", name: str, tasks: list[str], tensors: "ImportanceTensors") -> None:
     from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
     from toytask_cli.figures.style import png
 
     found, low, high = (t.numpy() for t in (tensors.importance, tensors.low, tensors.high))
-    run.write_figure("importance-by-task", png(draw_importance_pairs(names, found)))
-    run.write_figure("importance-curve", png(draw_importance_curve(names, found, low, high)))
+    run.write_figure(f"{name}-by-task", png(draw_importance_pairs(tasks, found)))
+    run.write_figure(f"{name}-curve", png(draw_importance_curve(tasks, found, low, high)))
 
 
 def _print_top(report: dict[str, Any]) -> None:
