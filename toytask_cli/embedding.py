@@ -16,6 +16,11 @@ class Embedded(NamedTuple):
     rows: Tensor  # [distinct, d_model], or [n, length, d_model] where none is shared
     places: Tensor | None  # [n, length] the row of each token; None where none is shared
 
+    @property
+    def vectors(self) -> Tensor:
+        """[n, length, d_model] each token's row."""
+        return self.look_up(self.rows)
+
     def look_up(self, made: Tensor) -> Tensor:
         """What was made of the rows, at each token: [n, length, width]."""
         return made if self.places is None else F.embedding(self.places, made)

@@ -124,7 +124,7 @@ class Encoder(nn.Module):
 
     def forward(self, prompts: Embedded) -> Tensor:
         """Prompts → [n, prompt length, d]."""
-        x = self.attention_norm(prompts.look_up(prompts.rows) + self.attention(prompts))
+        x = self.attention_norm(prompts.vectors + self.attention(prompts))
         x = self.feed_forward_norm(x + self.feed_forward(x))
         return self.norm(x)
 
@@ -144,7 +144,7 @@ class Decoder(nn.Module):
 
     def forward(self, answers: Embedded, source: Tensor) -> Tensor:
         """Answers over source [n, prompt length, d] → [n, answer length, d]."""
-        x = self.attention_norm(answers.look_up(answers.rows) + self.attention(answers))
+        x = self.attention_norm(answers.vectors + self.attention(answers))
         x = self.cross_attention_norm(x + self.cross_attention(x, source))
         x = self.feed_forward_norm(x + self.feed_forward(x))
         return self.norm(x)
