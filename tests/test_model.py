@@ -32,11 +32,6 @@ def model(tiny, grid):
     return model
 
 
-def embed(model, tokens, positions):
-    """[n, length, d] what the first layer gets."""
-    return model._embed(tokens, positions).vectors
-
-
 def copy_attention(ours: Attention, theirs: nn.MultiheadAttention) -> None:
     if isinstance(ours, SelfAttention):
         projections = [ours.query_key_value]
@@ -77,8 +72,8 @@ def pytorch_twin(model, recipe):
 def test_the_transformer_computes_what_pytorchs_own_computes(model, tiny, grid):
     examples = grid.part("test")
     answers = examples.answers[:, :-1]
-    source = embed(model, examples.prompts, model.prompt_positions)
-    target = embed(model, answers, model.answer_positions)
+    source = model._embed(examples.prompts, model.prompt_positions).vectors
+    target = model._embed(answers, model.answer_positions).vectors
     causal = nn.Transformer.generate_square_subsequent_mask(answers.shape[1])
     theirs = pytorch_twin(model, tiny)(source, target, tgt_mask=causal)
     torch.testing.assert_close(model(examples.prompts, answers).resid, theirs)
@@ -89,8 +84,8 @@ def test_cutting_the_padding_off_changes_no_number(model, tiny, grid):
     cut = model(examples.prompts, examples.answers[:, :-1]).resid
     prompts, answers = pad_to(examples.prompts, 6), pad_to(examples.answers[:, :-1], 6)
     padded = pytorch_twin(model, tiny)(
-        embed(model, prompts, model.prompt_positions),
-        embed(model, answers, model.answer_positions),
+        model._embed(prompts, model.prompt_positions).vectors,
+        model._embed(answers, model.answer_positions).vectors,
         tgt_mask=nn.Transformer.generate_square_subsequent_mask(6),
         src_key_padding_mask=prompts == PAD,
         memory_key_padding_mask=prompts == PAD,
