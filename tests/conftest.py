@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from toytask_cli import embedding
 from toytask_cli.cli.app import main
 from toytask_cli.recipe import Recipe, resolve
 from toytask_cli.runs.run import Run
+from toytask_cli.training import engine
 
 TINY = {
     "digits": 1,
@@ -75,6 +77,13 @@ Command = Callable[..., Result]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--rounds", type=int, help="rounds of each test of robustness; default: few")
+
+
+@pytest.fixture
+def fixed_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing that is done depends on the data, as on a GPU."""
+    for module in (embedding, engine):
+        monkeypatch.setattr(module, "products_are_dear", lambda precision, device: False)
 
 
 @pytest.fixture

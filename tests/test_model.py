@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from toytask_cli.alike import Alike, Apart
 from toytask_cli.dataset import build_grid, pad_to
 from toytask_cli.model import (
     Attention,
@@ -69,11 +70,16 @@ def pytorch_twin(model, recipe):
     return twin
 
 
+def vectors(model, tokens, positions):
+    """[n, length, d_model] what the first layers get."""
+    return model.token_embedding(tokens) + positions.weight[: tokens.shape[1]]
+
+
 def test_the_transformer_computes_what_pytorchs_own_computes(model, tiny, grid):
     examples = grid.part("test")
     answers = examples.answers[:, :-1]
-    source = model._embed(examples.prompts, model.prompt_positions).vectors
-    target = model._embed(answers, model.answer_positions).vectors
+    source = vectors(model, examples.prompts, model.prompt_positions)
+    target = vectors(model, answers, model.answer_positions)
     causal = nn.Transformer.generate_square_subsequent_mask(answers.shape[1])
     theirs = pytorch_twin(model, tiny)(source, target, tgt_mask=causal)
     torch.testing.assert_close(model(examples.prompts, answers).resid, theirs)
@@ -84,8 +90,8 @@ def test_cutting_the_padding_off_changes_no_number(model, tiny, grid):
     cut = model(examples.prompts, examples.answers[:, :-1]).resid
     prompts, answers = pad_to(examples.prompts, 6), pad_to(examples.answers[:, :-1], 6)
     padded = pytorch_twin(model, tiny)(
-        model._embed(prompts, model.prompt_positions).vectors,
-        model._embed(answers, model.answer_positions).vectors,
+        vectors(model, prompts, model.prompt_positions),
+        vectors(model, answers, model.answer_positions),
         tgt_mask=nn.Transformer.generate_square_subsequent_mask(6),
         src_key_padding_mask=prompts == PAD,
         memory_key_padding_mask=prompts == PAD,
@@ -93,18 +99,32 @@ def test_cutting_the_padding_off_changes_no_number(model, tiny, grid):
     torch.testing.assert_close(cut, padded[:, : cut.shape[1]])
 
 
-def test_rows_that_tokens_share_change_neither_what_the_model_gives_nor_its_gradients(model, grid):
+def test_what_is_shared_changes_neither_what_the_model_gives_nor_its_gradients(model, grid):
     examples = grid.part("test")
+    answers = examples.answers[:, :-1]
     exact = deepcopy(model).double()
     found = []
-    for each, shares in ((model, True), (exact, False)):
-        assert (each._embed(examples.prompts, each.prompt_positions).places is not None) == shares
-        logits = each(examples.prompts, examples.answers[:, :-1]).logits
+    for each, kind in ((model, Alike), (exact, Apart)):
+        embedded = each._embed(answers, each.answer_positions, causal=True)
+        assert {type(embedded.same), type(embedded.begun)} == {kind}
+        logits = each(examples.prompts, answers).logits
         loss = F.cross_entropy(logits.flatten(0, 1), examples.answers[:, 1:].flatten())
         weights = [parameter for name, parameter in each.named_parameters() if "sae" not in name]
         found.append((logits, *torch.autograd.grad(loss, weights)))
     for ours, theirs in zip(*found, strict=True):
         torch.testing.assert_close(ours, theirs.float())
+
+
+def test_answers_that_begin_alike_are_asked_about_once(model, grid):
+    examples, widths = grid.part("test"), []
+    answers = examples.answers[:, :-1]
+    with model.decoder.cross_attention.query.register_forward_hook(
+        lambda module, args, output: widths.append(len(output))
+    ):
+        model(examples.prompts, answers)
+    begun = {tuple(row[: at + 1]) for row in answers.tolist() for at in range(len(row))}
+    assert widths == [len(begun)]
+    assert len(begun) < answers.numel() / 2
 
 
 def test_no_position_sees_the_answer_after_it(model, grid):

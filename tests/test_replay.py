@@ -8,7 +8,6 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from toytask_cli import embedding
 from toytask_cli.dataset import build_grid
 from toytask_cli.model import new_model
 from toytask_cli.recipe import resolve
@@ -79,8 +78,7 @@ def test_a_replay_sees_new_inputs_and_new_state():
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
-def test_replayed_operations_train_to_the_same_bytes(tiny, precision, monkeypatch):
-    monkeypatch.setattr(embedding, "sharing_pays", lambda dtype, device: False)  # as on a GPU
+def test_replayed_operations_train_to_the_same_bytes(tiny, precision, fixed_shapes):
     recipe = replace(tiny, batch_size=17)  # the last batch is smaller: a recording of its own
     records, weights = run(recipe, "cpu", None, precision)
     recordings = []
@@ -93,7 +91,7 @@ def test_replayed_operations_train_to_the_same_bytes(tiny, precision, monkeypatc
     assert all(torch.equal(same[name], weight) for name, weight in weights.items())
 
 
-def test_without_graphs_it_says_so_and_trains_to_the_same_bytes(tiny, monkeypatch):
+def test_without_graphs_it_says_so_and_trains_to_the_same_bytes(tiny, monkeypatch, fixed_shapes):
     def refuse(work):
         work()  # the warm-up went well
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")

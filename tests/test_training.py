@@ -114,7 +114,7 @@ def test_every_field_of_the_recipe_changes_the_outcome(tiny, name):
     )
 
 
-def test_an_epoch_is_read_back_once(tiny, monkeypatch):
+def test_an_epoch_is_read_back_once(tiny, monkeypatch, fixed_shapes):
     trainer = make_trainer(tiny)
     reads = []
     for name in ("tolist", "item", "__float__", "__int__", "__bool__"):
@@ -210,3 +210,16 @@ def test_validation_means_do_not_depend_on_the_batches(tiny):
     assert parts.terms == pytest.approx(whole.terms, rel=1e-5)
     assert parts.accuracy == whole.accuracy
     assert (parts.l0, parts.dead_neurons) == (pytest.approx(whole.l0), whole.dead_neurons)
+
+
+def test_a_step_on_answers_apart_by_length_is_the_step_on_all_of_them(tiny):
+    examples = build_grid(tiny).part("train")
+    assert len(examples.by_length()) > 1
+    found = []
+    for apart in (True, False):
+        engine = make_trainer(replace(tiny, clip=0.0)).engine
+        assert engine.spares_pads  # float32 on a CPU
+        engine.spares_pads = apart
+        terms = engine.step(examples, 1e-3, Coefficients(2.0, 0.1, 0.1))
+        found.append((terms, *(vector.grad for vector in engine.vectors.values())))
+    torch.testing.assert_close(*found)

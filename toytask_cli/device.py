@@ -57,3 +57,12 @@ def find_precision(name: str, device: torch.device) -> torch.dtype:
     else:
         fast = device.type == "cpu" and torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if fast else torch.float32
+
+
+def products_are_dear(precision: torch.dtype, device: torch.device) -> bool:
+    """Whether sparing matrix products is worth the copies and launches it takes.
+
+    So it is in float32 on a CPU. A GPU would also have to be waited for, as the shapes of what is
+    left to do depend on the data.
+    """
+    return precision == torch.float32 and device.type == "cpu"

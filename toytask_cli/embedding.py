@@ -3,31 +3,27 @@
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from toytask_cli.alike import Alike, Apart, Places
+from toytask_cli.device import products_are_dear
 
 
 class Embedded(NamedTuple):
-    """Sequences of tokens. Those that are the same at the same position may share a row.
+    """Sequences of tokens, and where something made of them need be made only once."""
 
-    What is made of rows one by one is then made once for all tokens that share one, and looked up.
-    """
-
-    rows: Tensor  # [distinct, d_model], or [n, length, d_model] where none is shared
-    places: Tensor | None  # [n, length] the row of each token; None where none is shared
+    rows: Tensor  # [distinct, d_model] a vector for all that are `same`; [n, length, d_model] apart
+    same: Places  # the same token at the same position
+    begun: Places  # the same so far: what a causal layer makes of them is the same, too
 
     @property
     def vectors(self) -> Tensor:
-        """[n, length, d_model] each token's row."""
-        return self.look_up(self.rows)
-
-    def look_up(self, made: Tensor) -> Tensor:
-        """What was made of the rows, at each token: [n, length, width]."""
-        return made if self.places is None else F.embedding(self.places, made)
+        """Each token's vector, once for all that have begun alike: [distinct, d_model]."""
+        return self.begun.pick(self.same.look_up(self.rows))
 
 
 def embed(
-    tokens: Tensor, table: nn.Embedding, positions: nn.Embedding, dtype: torch.dtype
+    tokens: Tensor, table: nn.Embedding, positions: nn.Embedding, dtype: torch.dtype, causal: bool
 ) -> Embedded:
     """The sum of a token's vector and its position's, as this type.
 
@@ -35,17 +31,23 @@ def embed(
         tokens: [n, length] ids.
         table: a vector for each token.
         positions: a vector for each position from 0 on, `length` of them or more.
+        causal: whether the layer that gets them looks at none that follows.
     """
-    at, places = torch.arange(tokens.shape[1], device=tokens.device), None
-    if sharing_pays(dtype, tokens.device):
-        distinct, places = (tokens * len(at) + at).unique(return_inverse=True)
-        tokens, at = distinct // len(at), distinct % len(at)
-    return Embedded((table(tokens) + positions(at)).to(dtype), places)
+    at = torch.arange(tokens.shape[1], device=tokens.device)
+    if not products_are_dear(dtype, tokens.device):
+        return Embedded((table(tokens) + positions(at)).to(dtype), Apart(), Apart())
+    same = Alike.of(tokens * len(at) + at)
+    rows = table(same.pick(tokens)) + positions(same.firsts % len(at))
+    begun = Alike.of(beginnings(tokens, table.num_embeddings)) if causal else Apart()
+    return Embedded(rows, same, begun)
 
 
-def sharing_pays(dtype: torch.dtype, device: torch.device) -> bool:
-    """Whether a product costs more than to look its rows up, as it does in float32 on a CPU.
-
-    A GPU would also have to be waited for, to know how many rows there are.
-    """
-    return dtype == torch.float32 and device.type == "cpu"
+def beginnings(tokens: Tensor, vocabulary: int) -> Tensor:
+    """[n, length] a number for each token with all before it: equal where those are."""
+    n, length = tokens.shape
+    number, numbers = tokens.new_zeros(n), []
+    for at, column in enumerate(tokens.T):
+        # Made small again at every position: of many tokens they would grow beyond 64 bits.
+        number = (number * vocabulary + column).unique(return_inverse=True)[1]
+        numbers.append(number * length + at)
+    return torch.stack(numbers, dim=1)

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from toytask_cli.alike import Alike, Places
 from toytask_cli.dataset import padded_length
 from toytask_cli.embedding import Embedded, embed
 from toytask_cli.errors import UsageError
@@ -65,7 +66,7 @@ class Attention(nn.Module):
         visible = self.visible[: query.shape[1], : key.shape[1]]
         scores = visible.add(query @ key.mT, alpha=query.shape[-1] ** -0.5)
         mixed = scores.softmax(dim=-1).to(value.dtype) @ value
-        return self.out(mixed.view_as(queries))
+        return mixed.view_as(queries)
 
     def _heads(self, x: Tensor) -> Tensor:
         """[n, length, d] → [n, length · heads, d / heads]."""
@@ -80,9 +81,10 @@ class SelfAttention(Attention):
         self.query_key_value = nn.Linear(d_model, 3 * d_model)
 
     def forward(self, x: Embedded) -> Tensor:
-        """Tokens → [n, length, d]."""
+        """Tokens → [n, length, d], or [distinct, d] once for all that have begun alike."""
         parts = self.query_key_value(x.rows).chunk(3, dim=-1)
-        return self._attend(*(x.look_up(part) for part in parts))
+        mixed = self._attend(*(x.same.look_up(part) for part in parts))
+        return self.out(x.begun.pick(mixed))
 
 
 class CrossAttention(Attention):
@@ -93,9 +95,36 @@ class CrossAttention(Attention):
         self.query = nn.Linear(d_model, d_model)
         self.key_value = nn.Linear(d_model, 2 * d_model)
 
-    def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """x [n, length, d] looks at source [n, source length, d] → x's shape."""
-        return self._attend(self.query(x), *self.key_value(source).chunk(2, dim=-1))
+    def forward(self, x: Tensor, places: Places, source: Tensor) -> Tensor:
+        """Every place looks at source [n, source length, d] → [n, length, d].
+
+        Args:
+            x: what is at the places, once for those that are alike.
+        """
+        queries = self.query(x)
+        if isinstance(places, Alike):
+            return self.out(self._fetch(queries, places, source))
+        return self.out(self._attend(queries, *self.key_value(source).chunk(2, dim=-1)))
+
+    def _fetch(self, queries: Tensor, places: Alike, source: Tensor) -> Tensor:
+        """What `_attend` finds by keys and values of source, without making them.
+
+        With s a position of source, q·(W_k s + b_k) = (W_kᵀ q)·s + q·b_k, whose last term is the
+        same for all s and of no consequence; and Σ a (W_v s + b_v) = W_v Σ a s + b_v, as Σ a = 1.
+        Few queries, alike at many places, are then multiplied where all of source would be.
+        """
+        n, _, d = source.shape
+        keys, values = self.key_value.weight.view(2, self.n_heads, -1, d)
+        asked = self._by_head(queries * keys.shape[1] ** -0.5) @ keys  # [heads, distinct, d]
+        asked = places.look_up(asked.transpose(0, 1).flatten(1)).view(n, -1, d)
+        weights = (asked @ source.mT).softmax(dim=-1)  # [n, length · heads, source length]
+        fetched = self._by_head((weights @ source).view(-1, self.n_heads * d))
+        mixed = (fetched @ values.mT).transpose(0, 1).reshape(n, -1, d)
+        return mixed + self.key_value.bias[d:]
+
+    def _by_head(self, x: Tensor) -> Tensor:
+        """[rows, heads · width] → [heads, rows, width]."""
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(0, 1)
 
 
 class FeedForward(nn.Sequential):
@@ -144,8 +173,10 @@ class Decoder(nn.Module):
 
     def forward(self, answers: Embedded, source: Tensor) -> Tensor:
         """Answers over source [n, prompt length, d] → [n, answer length, d]."""
+        # So far only the answers count: at places that have begun alike this is the same.
         x = self.attention_norm(answers.vectors + self.attention(answers))
-        x = self.cross_attention_norm(x + self.cross_attention(x, source))
+        found = self.cross_attention(x, answers.begun, source)
+        x = self.cross_attention_norm(answers.begun.look_up(x) + found)
         x = self.feed_forward_norm(x + self.feed_forward(x))
         return self.norm(x)
 
@@ -207,14 +238,14 @@ class Transformer(nn.Module):
 
     def encode(self, prompts: Tensor) -> Tensor:
         """[n, prompt length] token ids → [n, prompt length, d_model]."""
-        return self.encoder(self._embed(prompts, self.prompt_positions))
+        return self.encoder(self._embed(prompts, self.prompt_positions, causal=False))
 
     def decode(self, answers: Tensor, source: Tensor) -> Tensor:
         """[n, length] token ids, and what `encode` gave → [n, length, d_model] x."""
-        return self.decoder(self._embed(answers, self.answer_positions), source)
+        return self.decoder(self._embed(answers, self.answer_positions, causal=True), source)
 
-    def _embed(self, tokens: Tensor, positions: nn.Embedding) -> Embedded:
-        return embed(tokens, self.token_embedding, positions, self.readout.weight.dtype)
+    def _embed(self, tokens: Tensor, positions: nn.Embedding, causal: bool) -> Embedded:
+        return embed(tokens, self.token_embedding, positions, self.readout.weight.dtype, causal)
 
     @torch.no_grad()
     def initialise(self, recipe: Recipe) -> None:

@@ -1,13 +1,16 @@
 """One training step, and one pass over the validation part."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from copy import deepcopy
+from functools import reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from toytask_cli.dataset import Examples
+from toytask_cli.device import products_are_dear
 from toytask_cli.model import Output, Transformer
 from toytask_cli.objective import Coefficients, Sums, Terms, combine, exact_match, measure, one_hot
 from toytask_cli.recipe import Recipe
@@ -64,6 +67,7 @@ class Engine:
         self.weights = PackedWeights(self.model, precision)
         self.vectors = self.weights.vectors
         device = next(model.parameters()).device
+        self.spares_pads = products_are_dear(precision, device)
         self.rate, *self.coefficients = torch.zeros(4, device=device)
         self.optimizer = torch.optim.AdamW(
             self.vectors.values(),
@@ -87,11 +91,12 @@ class Engine:
         """
         self.rate.fill_(rate)
         self._set(coefficients)
-        return self._do_step(batch.prompts, batch.answers, batch.tasks)
+        return self._do_step(*_tensors(batch.by_length() if self.spares_pads else [batch]))
 
-    def _step(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> Tensor:
+    def _step(self, *tensors: Tensor) -> Tensor:
+        """[5] terms, of the batch whose parts these tensors are."""
         self.weights.round()
-        _, sums = self._look(prompts, answers, tasks)
+        sums = reduce(add, (self._look(*part)[1] for part in _parts(tensors)))
         terms = combine(sums, Coefficients(*self.coefficients))
         self.weights.differentiate(terms.loss)
         if self.recipe.clip > 0:
@@ -107,21 +112,16 @@ class Engine:
             [5 + 2 + n_tasks] the numbers of a `Validation`, on the device, until the next pass.
         """
         self._set(coefficients)
-        parts = (part for batch in batches for part in (batch.prompts, batch.answers, batch.tasks))
-        return self._do_validate(*parts)
+        return self._do_validate(*_tensors(batches))
 
     @torch.no_grad()
-    def _validate(self, *parts: Tensor) -> Tensor:
-        """[5 + 2 + n_tasks] terms, l0, dead neurons, accuracies.
-
-        Args:
-            parts: prompts, answers and tasks of each batch, one batch after the other.
-        """
+    def _validate(self, *tensors: Tensor) -> Tensor:
+        """[5 + 2 + n_tasks] terms, l0, dead neurons, accuracies, of these batches."""
         self.weights.round()
         totals: Sums | None = None
-        right, seen = parts[0].new_zeros(2, self.n_tasks, dtype=torch.float32)
-        fired = parts[0].new_zeros(())
-        for prompts, answers, tasks in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
+        right, seen = tensors[0].new_zeros(2, self.n_tasks, dtype=torch.float32)
+        fired = tensors[0].new_zeros(())
+        for prompts, answers, tasks in _parts(tensors):
             output, sums = self._look(prompts, answers, tasks)
             totals = sums if totals is None else totals + sums
             of_task = one_hot(tasks, self.n_tasks)
@@ -176,3 +176,13 @@ class Engine:
             for key, value in self.optimizer.state[vector].items():
                 state[f"optimizer.{name}.{key}"] = value
         return state
+
+
+def _tensors(batches: Iterable[Examples]) -> list[Tensor]:
+    """Prompts, answers and tasks of each batch, one batch after the other."""
+    return [part for batch in batches for part in (batch.prompts, batch.answers, batch.tasks)]
+
+
+def _parts(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """Prompts, answers and tasks of each batch again."""
+    return zip(tensors[::3], tensors[1::3], tensors[2::3], strict=True)
