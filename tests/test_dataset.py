@@ -8,7 +8,6 @@ from toytask_cli.dataset import PARTS, StringDataset, build_grid, padded_length
 from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import DataSpec, resolve
 from toytask_cli.tasks import TASKS, Task
-from toytask_cli.tokenizer import PAD
 
 specs = st.builds(
     DataSpec,
@@ -48,19 +47,6 @@ def test_parts_are_disjoint_complete_and_of_the_size_asked_for(spec):
     unit = len(grid.tasks) if spec.split == "pair" else 1
     assert abs(len(parts[0]) - n * spec.train_fraction) <= unit
     assert abs(len(parts[1]) - n * spec.validation_fraction) <= unit
-
-
-@given(specs)
-@settings(max_examples=25)
-def test_apart_by_length_every_example_is_there_once_and_no_answer_has_a_pad(spec):
-    examples = build_grid(spec).part("train")
-    apart = examples.by_length()
-    assert all((some.answers != PAD).all() for some in apart)
-    lengths = [some.answers.shape[1] for some in apart]
-    assert lengths == sorted(set(lengths))
-    rows = [(t, p, *r) for s in apart for t, p, r in zip(s.tasks, s.pairs, s.prompts, strict=True)]
-    expected = [*zip(examples.tasks, examples.pairs, *examples.prompts.T, strict=True)]
-    assert sorted([*map(int, row)] for row in rows) == sorted([*map(int, row)] for row in expected)
 
 
 @given(specs)

@@ -45,11 +45,6 @@ class Examples:
         length = int((self.answers != PAD).sum(dim=1).max())
         return replace(self, answers=self.answers[:, :length])
 
-    def by_length(self) -> list["Examples"]:
-        """All examples, those apart whose answers differ in length, and cut to it."""
-        lengths = (self.answers != PAD).sum(dim=1)
-        return [self.take(lengths == length).cut() for length in lengths.unique()]
-
     def batches(self, size: int) -> Iterator["Examples"]:
         """All examples in order, up to `size` at a time."""
         for start in range(0, len(self), size):

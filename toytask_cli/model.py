@@ -28,7 +28,7 @@ MAX_WEIGHTS = 10**8
 
 
 class Output(NamedTuple):
-    """What a forward pass gives, at every answer position."""
+    """What a forward pass gives, at every answer position: the first two dimensions are theirs."""
 
     logits: Tensor  # [n, length, vocabulary]
     resid: Tensor  # [n, length, d_model] x, the decoder's output
@@ -134,10 +134,10 @@ class FeedForward(nn.Sequential):
         super().__init__(nn.Linear(d_model, d_ff), nn.ReLU(inplace=True), nn.Linear(d_ff, d_model))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, length, d] → the same shape."""
+        """[..., d] → the same shape."""
         up, relu, down = self
         # As rows: of more dimensions a linear layer gives a view, costly to change in place.
-        return down(relu(up(x.flatten(0, 1)))).view_as(x)
+        return down(relu(up(x.flatten(0, -2)))).view_as(x)
 
 
 class Encoder(nn.Module):
@@ -171,12 +171,18 @@ class Decoder(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, answers: Embedded, source: Tensor) -> Tensor:
-        """Answers over source [n, prompt length, d] → [n, answer length, d]."""
+    def forward(self, answers: Embedded, source: Tensor, places: Tensor | None = None) -> Tensor:
+        """Answers over source [n, prompt length, d] → [n, answer length, d].
+
+        Args:
+            places: the ones to finish, all places counted through: → [places, d].
+        """
         # So far only the answers count: at places that have begun alike this is the same.
         x = self.attention_norm(answers.vectors + self.attention(answers))
         found = self.cross_attention(x, answers.begun, source)
         x = self.cross_attention_norm(answers.begun.look_up(x) + found)
+        if places is not None:
+            x = x.flatten(0, 1).index_select(0, places)
         x = self.feed_forward_norm(x + self.feed_forward(x))
         return self.norm(x)
 
@@ -221,28 +227,31 @@ class Transformer(nn.Module):
         self.sae = SparseAutoencoder(d_model, recipe.d_sae)
         self.readout = nn.Linear(d_model, vocabulary)
 
-    def forward(self, prompts: Tensor, answers: Tensor) -> Output:
+    def forward(self, prompts: Tensor, answers: Tensor, places: Tensor | None = None) -> Output:
         """Predicts, at every answer position, the token that follows.
 
         Args:
             prompts: [n, prompt length] token ids, without pads.
             answers: [n, length] token ids from `B` on; what follows them is predicted.
+            places: the positions that matter, those of all answers counted through. The output is
+                then of these alone, [places, ...] where it else is [n, length, ...].
         """
-        resid = self.residual(prompts, answers)
+        resid = self.residual(prompts, answers, places)
         pre_acts, acts, recon = self.sae(resid)
         return Output(self.readout(resid), resid, recon, pre_acts, acts)
 
-    def residual(self, prompts: Tensor, answers: Tensor) -> Tensor:
+    def residual(self, prompts: Tensor, answers: Tensor, places: Tensor | None = None) -> Tensor:
         """[n, prompt length] and [n, length] token ids → [n, length, d_model] x, and no more."""
-        return self.decode(answers, self.encode(prompts))
+        return self.decode(answers, self.encode(prompts), places)
 
     def encode(self, prompts: Tensor) -> Tensor:
         """[n, prompt length] token ids → [n, prompt length, d_model]."""
         return self.encoder(self._embed(prompts, self.prompt_positions, causal=False))
 
-    def decode(self, answers: Tensor, source: Tensor) -> Tensor:
+    def decode(self, answers: Tensor, source: Tensor, places: Tensor | None = None) -> Tensor:
         """[n, length] token ids, and what `encode` gave → [n, length, d_model] x."""
-        return self.decoder(self._embed(answers, self.answer_positions, causal=True), source)
+        embedded = self._embed(answers, self.answer_positions, causal=True)
+        return self.decoder(embedded, source, places)
 
     def _embed(self, tokens: Tensor, positions: nn.Embedding, causal: bool) -> Embedded:
         return embed(tokens, self.token_embedding, positions, self.readout.weight.dtype, causal)

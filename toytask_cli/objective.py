@@ -52,7 +52,9 @@ def one_hot(tasks: Tensor, n_tasks: int) -> Tensor:
     return (torch.arange(n_tasks, device=tasks.device)[:, None] == tasks).float()
 
 
-def measure(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> Sums:
+def measure(
+    output: Output, answers: Tensor, tasks: Tensor, n_tasks: int, places: Tensor | None = None
+) -> Sums:
     """What the loss needs of one batch.
 
     Args:
@@ -60,23 +62,24 @@ def measure(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> Sum
         answers: [n, length + 1] token ids.
         tasks: [n] index of each example's task.
         n_tasks: number of tasks.
+        places: where the forward pass was of these places alone, and the output is [places, ...].
     """
     targets = answers[:, 1:]
+    targets, tasks = targets.flatten(), tasks.unsqueeze(1).expand_as(targets).flatten()
+    if places is not None:
+        targets, tasks = targets[places], tasks[places]
     real = (targets != PAD).float()
-    of_task = one_hot(tasks, n_tasks)
-    # One product sums the widest tensor by task, leaving pads out.
-    of_task_and_real, acts = (of_task.unsqueeze(-1) * real).flatten(1), output.acts.flatten(0, 1)
-    errors = (output.recon - output.resid).float().square().mean(dim=-1)
+    of_task = one_hot(tasks, n_tasks) * real
+    acts = output.acts.flatten(0, -2)
+    errors = (output.recon - output.resid).float().square().mean(dim=-1).flatten()
     return Sums(
         ce=F.cross_entropy(
-            output.logits.float().flatten(0, 1),
-            targets.flatten(),
-            ignore_index=PAD,
-            reduction="sum",
+            output.logits.float().flatten(0, -2), targets, ignore_index=PAD, reduction="sum"
         ),
         mse=(errors * real).sum(),
-        acts=(of_task_and_real.to(acts.dtype) @ acts).float(),
-        positions=of_task @ real.sum(dim=-1),
+        # One product sums the widest tensor by task, leaving pads out.
+        acts=(of_task.to(acts.dtype) @ acts).float(),
+        positions=of_task.sum(dim=-1),
     )
 
 

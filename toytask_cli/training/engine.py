@@ -1,9 +1,7 @@
 """One training step, and one pass over the validation part."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
-from functools import reduce
-from operator import add
 from typing import NamedTuple
 
 import torch
@@ -91,12 +89,12 @@ class Engine:
         """
         self.rate.fill_(rate)
         self._set(coefficients)
-        return self._do_step(*_tensors(batch.by_length() if self.spares_pads else [batch]))
+        return self._do_step(batch.prompts, batch.answers, batch.tasks)
 
-    def _step(self, *tensors: Tensor) -> Tensor:
-        """[5] terms, of the batch whose parts these tensors are."""
+    def _step(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> Tensor:
         self.weights.round()
-        sums = reduce(add, (self._look(*part)[1] for part in _parts(tensors)))
+        real = (answers[:, 1:] != PAD).flatten().nonzero()[:, 0] if self.spares_pads else None
+        _, sums = self._look(prompts, answers, tasks, real)
         terms = combine(sums, Coefficients(*self.coefficients))
         self.weights.differentiate(terms.loss)
         if self.recipe.clip > 0:
@@ -112,16 +110,21 @@ class Engine:
             [5 + 2 + n_tasks] the numbers of a `Validation`, on the device, until the next pass.
         """
         self._set(coefficients)
-        return self._do_validate(*_tensors(batches))
+        parts = (part for batch in batches for part in (batch.prompts, batch.answers, batch.tasks))
+        return self._do_validate(*parts)
 
     @torch.no_grad()
-    def _validate(self, *tensors: Tensor) -> Tensor:
-        """[5 + 2 + n_tasks] terms, l0, dead neurons, accuracies, of these batches."""
+    def _validate(self, *parts: Tensor) -> Tensor:
+        """[5 + 2 + n_tasks] terms, l0, dead neurons, accuracies.
+
+        Args:
+            parts: prompts, answers and tasks of each batch, one batch after the other.
+        """
         self.weights.round()
         totals: Sums | None = None
-        right, seen = tensors[0].new_zeros(2, self.n_tasks, dtype=torch.float32)
-        fired = tensors[0].new_zeros(())
-        for prompts, answers, tasks in _parts(tensors):
+        right, seen = parts[0].new_zeros(2, self.n_tasks, dtype=torch.float32)
+        fired = parts[0].new_zeros(())
+        for prompts, answers, tasks in zip(parts[::3], parts[1::3], parts[2::3], strict=True):
             output, sums = self._look(prompts, answers, tasks)
             totals = sums if totals is None else totals + sums
             of_task = one_hot(tasks, self.n_tasks)
@@ -137,10 +140,12 @@ class Engine:
             [torch.stack([*combine(totals, Coefficients(*self.coefficients)), l0, dead]), accuracy]
         )
 
-    def _look(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> tuple[Output, Sums]:
-        """A forward pass, and what the loss needs of it."""
-        output: Output = self.model(prompts, answers[:, :-1])
-        return output, measure(output, answers, tasks, self.n_tasks)
+    def _look(
+        self, prompts: Tensor, answers: Tensor, tasks: Tensor, places: Tensor | None = None
+    ) -> tuple[Output, Sums]:
+        """A forward pass, and what the loss needs of it: at these places alone, if given."""
+        output: Output = self.model(prompts, answers[:, :-1], places)
+        return output, measure(output, answers, tasks, self.n_tasks, places)
 
     def _set(self, coefficients: Coefficients) -> None:
         """Puts them where `_step` and `_validate` read them."""
@@ -176,13 +181,3 @@ class Engine:
             for key, value in self.optimizer.state[vector].items():
                 state[f"optimizer.{name}.{key}"] = value
         return state
-
-
-def _tensors(batches: Iterable[Examples]) -> list[Tensor]:
-    """Prompts, answers and tasks of each batch, one batch after the other."""
-    return [part for batch in batches for part in (batch.prompts, batch.answers, batch.tasks)]
-
-
-def _parts(tensors: Sequence[Tensor]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Prompts, answers and tasks of each batch again."""
-    return zip(tensors[::3], tensors[1::3], tensors[2::3], strict=True)
