@@ -127,6 +127,17 @@ def test_answers_that_begin_alike_are_asked_about_once(model, grid):
     assert len(begun) < answers.numel() / 2
 
 
+def test_kept_positions_are_given_what_all_are_given(model, grid):
+    examples = grid.part("test")
+    answers = examples.answers[:, :-1]
+    kept = (examples.answers[:, 1:] != PAD).flatten().nonzero()[:, 0]
+    assert len(kept) < answers.numel()
+    for some, every in zip(
+        *(model(examples.prompts, answers, k) for k in (kept, None)), strict=True
+    ):
+        torch.testing.assert_close(some, every.flatten(0, 1)[kept])
+
+
 def test_no_position_sees_the_answer_after_it(model, grid):
     examples = grid.part("test")
     answers = examples.answers[:, :-1].clone()

@@ -28,7 +28,7 @@ MAX_WEIGHTS = 10**8
 
 
 class Output(NamedTuple):
-    """What a forward pass gives, at every answer position: the first two dimensions are theirs."""
+    """What a forward pass gives, at every answer position."""
 
     logits: Tensor  # [n, length, vocabulary]
     resid: Tensor  # [n, length, d_model] x, the decoder's output
@@ -114,12 +114,12 @@ class CrossAttention(Attention):
         Few queries, alike at many places, are then multiplied where all of source would be.
         """
         n, _, d = source.shape
-        keys, values = self.key_value.weight.view(2, self.n_heads, -1, d)
-        asked = self._by_head(queries * keys.shape[1] ** -0.5) @ keys  # [heads, distinct, d]
+        to_key, to_value = self.key_value.weight.view(2, self.n_heads, -1, d)
+        asked = self._by_head(queries * to_key.shape[1] ** -0.5) @ to_key  # [heads, distinct, d]
         asked = places.look_up(asked.transpose(0, 1).flatten(1)).view(n, -1, d)
         weights = (asked @ source.mT).softmax(dim=-1)  # [n, length · heads, source length]
         fetched = self._by_head((weights @ source).view(-1, self.n_heads * d))
-        mixed = (fetched @ values.mT).transpose(0, 1).reshape(n, -1, d)
+        mixed = (fetched @ to_value.mT).transpose(0, 1).reshape(n, -1, d)
         return mixed + self.key_value.bias[d:]
 
     def _by_head(self, x: Tensor) -> Tensor:
@@ -171,18 +171,14 @@ class Decoder(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, answers: Embedded, source: Tensor, places: Tensor | None = None) -> Tensor:
-        """Answers over source [n, prompt length, d] → [n, answer length, d].
-
-        Args:
-            places: the ones to finish, all places counted through: → [places, d].
-        """
+    def forward(self, answers: Embedded, source: Tensor, kept: Tensor | None = None) -> Tensor:
+        """Answers over source [n, prompt length, d] → [n, answer length, d], or [kept, d]."""
         # So far only the answers count: at places that have begun alike this is the same.
         x = self.attention_norm(answers.vectors + self.attention(answers))
         found = self.cross_attention(x, answers.begun, source)
         x = self.cross_attention_norm(answers.begun.look_up(x) + found)
-        if places is not None:
-            x = x.flatten(0, 1).index_select(0, places)
+        if kept is not None:  # from here on every place is for itself
+            x = x.flatten(0, 1).index_select(0, kept)
         x = self.feed_forward_norm(x + self.feed_forward(x))
         return self.norm(x)
 
@@ -227,31 +223,31 @@ class Transformer(nn.Module):
         self.sae = SparseAutoencoder(d_model, recipe.d_sae)
         self.readout = nn.Linear(d_model, vocabulary)
 
-    def forward(self, prompts: Tensor, answers: Tensor, places: Tensor | None = None) -> Output:
+    def forward(self, prompts: Tensor, answers: Tensor, kept: Tensor | None = None) -> Output:
         """Predicts, at every answer position, the token that follows.
 
         Args:
             prompts: [n, prompt length] token ids, without pads.
             answers: [n, length] token ids from `B` on; what follows them is predicted.
-            places: the positions that matter, those of all answers counted through. The output is
-                then of these alone, [places, ...] where it else is [n, length, ...].
+            kept: the positions that matter, as indices into [n · length]. The output is of these
+                alone, [kept, ...] where it is [n, length, ...] otherwise.
         """
-        resid = self.residual(prompts, answers, places)
+        resid = self.decode(answers, self.encode(prompts), kept)
         pre_acts, acts, recon = self.sae(resid)
         return Output(self.readout(resid), resid, recon, pre_acts, acts)
 
-    def residual(self, prompts: Tensor, answers: Tensor, places: Tensor | None = None) -> Tensor:
+    def residual(self, prompts: Tensor, answers: Tensor) -> Tensor:
         """[n, prompt length] and [n, length] token ids → [n, length, d_model] x, and no more."""
-        return self.decode(answers, self.encode(prompts), places)
+        return self.decode(answers, self.encode(prompts))
 
     def encode(self, prompts: Tensor) -> Tensor:
         """[n, prompt length] token ids → [n, prompt length, d_model]."""
         return self.encoder(self._embed(prompts, self.prompt_positions, causal=False))
 
-    def decode(self, answers: Tensor, source: Tensor, places: Tensor | None = None) -> Tensor:
-        """[n, length] token ids, and what `encode` gave → [n, length, d_model] x."""
+    def decode(self, answers: Tensor, source: Tensor, kept: Tensor | None = None) -> Tensor:
+        """[n, length] token ids, and what `encode` gave → x, as in `forward`."""
         embedded = self._embed(answers, self.answer_positions, causal=True)
-        return self.decoder(embedded, source, places)
+        return self.decoder(embedded, source, kept)
 
     def _embed(self, tokens: Tensor, positions: nn.Embedding, causal: bool) -> Embedded:
         return embed(tokens, self.token_embedding, positions, self.readout.weight.dtype, causal)

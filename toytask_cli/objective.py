@@ -53,7 +53,7 @@ def one_hot(tasks: Tensor, n_tasks: int) -> Tensor:
 
 
 def measure(
-    output: Output, answers: Tensor, tasks: Tensor, n_tasks: int, places: Tensor | None = None
+    output: Output, answers: Tensor, tasks: Tensor, n_tasks: int, kept: Tensor | None = None
 ) -> Sums:
     """What the loss needs of one batch.
 
@@ -62,12 +62,12 @@ def measure(
         answers: [n, length + 1] token ids.
         tasks: [n] index of each example's task.
         n_tasks: number of tasks.
-        places: where the forward pass was of these places alone, and the output is [places, ...].
+        kept: the positions that the output is of, [kept, ...], if not all.
     """
     targets = answers[:, 1:]
     targets, tasks = targets.flatten(), tasks.unsqueeze(1).expand_as(targets).flatten()
-    if places is not None:
-        targets, tasks = targets[places], tasks[places]
+    if kept is not None:
+        targets, tasks = targets[kept], tasks[kept]
     real = (targets != PAD).float()
     of_task = one_hot(tasks, n_tasks) * real
     acts = output.acts.flatten(0, -2)

@@ -141,11 +141,11 @@ class Engine:
         )
 
     def _look(
-        self, prompts: Tensor, answers: Tensor, tasks: Tensor, places: Tensor | None = None
+        self, prompts: Tensor, answers: Tensor, tasks: Tensor, kept: Tensor | None = None
     ) -> tuple[Output, Sums]:
-        """A forward pass, and what the loss needs of it: at these places alone, if given."""
-        output: Output = self.model(prompts, answers[:, :-1], places)
-        return output, measure(output, answers, tasks, self.n_tasks, places)
+        """A forward pass, and what the loss needs of it: at the kept positions alone, if given."""
+        output: Output = self.model(prompts, answers[:, :-1], kept)
+        return output, measure(output, answers, tasks, self.n_tasks, kept)
 
     def _set(self, coefficients: Coefficients) -> None:
         """Puts them where `_step` and `_validate` read them."""
