@@ -6,15 +6,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from toytask_cli.alike import Alike, Apart
+from toytask_cli.attention import Attention, CrossAttention, SelfAttention
 from toytask_cli.dataset import build_grid, pad_to
-from toytask_cli.model import (
-    Attention,
-    CrossAttention,
-    SelfAttention,
-    empty_model,
-    n_weights,
-    new_model,
-)
+from toytask_cli.model import empty_model, n_weights, new_model
 from toytask_cli.recipe import resolve
 from toytask_cli.tokenizer import PAD
 

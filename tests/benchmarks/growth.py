@@ -31,6 +31,7 @@ from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.device import find_precision
 from toytask_cli.model import Transformer, new_model
 from toytask_cli.recipe import resolve
+from toytask_cli.rng import generator
 from toytask_cli.tokenizer import BOS
 from toytask_cli.training.engine import Engine
 from toytask_cli.training.schedule import SEPARATE, Phase
@@ -89,7 +90,9 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     grid = build_grid(recipe)
     model = new_model(recipe, len(grid.tokenizer))
     precision = find_precision("auto", torch.device("cpu"))
-    examples = grid.part("train").take(slice(0, recipe.batch_size))
+    part = grid.part("train")
+    drawn = torch.randperm(len(part), generator=generator(recipe.seed, "batches"))
+    examples = part.take(drawn[: recipe.batch_size])
     engine = Engine(replace(recipe, lr=1e-9), model, len(grid.tasks), precision)
     coefficients = Phase(SEPARATE, 0).coefficients(recipe)
     steps = [seconds(lambda: engine.step(examples, 1e-9, coefficients)) for _ in range(STEPS)]
