@@ -10,15 +10,15 @@ from toytask_cli.device import products_are_dear
 
 
 class Embedded(NamedTuple):
-    """Sequences of tokens, and where something made of them need be made only once."""
+    """Sequences of tokens, and which of their places need be worked on only once."""
 
-    rows: Tensor  # [distinct, d_model] a vector for all that are `same`; [n, length, d_model] apart
+    rows: Tensor  # [distinct, d_model] a vector for all that are `same`, or [n, length, d_model]
     same: Places  # the same token at the same position
-    begun: Places  # the same so far: what a causal layer makes of them is the same, too
+    begun: Places  # the same sequence so far, of which a causal layer makes the same
 
     @property
     def vectors(self) -> Tensor:
-        """Each token's vector, once for all that have begun alike: [distinct, d_model]."""
+        """[n, length, d_model], or [distinct, d_model] once for all that have begun alike."""
         return self.begun.pick(self.same.look_up(self.rows))
 
 
