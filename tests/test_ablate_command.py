@@ -98,7 +98,7 @@ def test_the_same_seed_gives_the_same_report_and_another_another_control(toytask
     ("args", "code", "said"),
     [
         (["--remove", "cncat"], 2, "did you mean 'concat'"),
-        ([], 2, "name a task to remove"),
+        ([], 2, "name a task to --remove"),
         (["--remove", "sum", "--remove", "concat"], 2, "keep at least one"),
         (["--remove", "sum", "--tolerance", "-1"], 2, "tolerance is -1.0: must be 0 or more"),
         (["--remove", "sum", "--error", "dorp"], 2, "did you mean 'drop'"),

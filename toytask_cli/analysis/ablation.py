@@ -124,7 +124,7 @@ def removed_indices(grid: Grid, remove: Sequence[str]) -> list[int]:
         if name not in names:
             raise unknown("task", name, names)
     if not 0 < len(set(remove)) < len(names):
-        raise UsageError(f"name a task to remove, and keep at least one of {', '.join(names)}")
+        raise UsageError(f"name a task to --remove, and keep at least one of {', '.join(names)}")
     return [i for i, name in enumerate(names) if name in remove]
 
 
