@@ -99,8 +99,9 @@ def test_what_is_shared_changes_neither_what_the_model_gives_nor_its_gradients(m
     exact = deepcopy(model).double()
     found = []
     for each, kind in ((model, Alike), (exact, Apart)):
-        embedded = each._embed(answers, each.answer_positions, causal=True)
-        assert {type(embedded.same), type(embedded.begun)} == {kind}
+        prompts = each._embed(examples.prompts, each.prompt_positions, causal=False)
+        begun = each._embed(answers, each.answer_positions, causal=True)
+        assert {type(prompts.same), type(begun.same), type(begun.begun)} == {kind}
         logits = each(examples.prompts, answers).logits
         loss = F.cross_entropy(logits.flatten(0, 1), examples.answers[:, 1:].flatten())
         weights = [parameter for name, parameter in each.named_parameters() if "sae" not in name]

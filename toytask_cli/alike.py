@@ -31,7 +31,7 @@ class Alike(NamedTuple):
         return held.flatten(0, 1).index_select(0, self.firsts)
 
 
-class Apart(NamedTuple):
+class Apart:
     """Places of which none is taken to be like another: each has its own, [n, length, ...]."""
 
     def look_up(self, made: Tensor) -> Tensor:
