@@ -42,8 +42,8 @@ def _processor() -> torch.device:
 def find_precision(name: str, device: torch.device) -> torch.dtype:
     """The type that matrix products are taken in; weights stay float32.
 
-    `auto` takes bfloat16 where the hardware multiplies it: a processor with AVX512-BF16, which all
-    that have AMX have too, or a GPU of compute capability 8 or more.
+    `auto` takes bfloat16 where the hardware multiplies it: a processor with AVX512-BF16, as all
+    have that have AMX, or a GPU of compute capability 8 or more.
 
     Raises:
         UsageError: a name that is no precision.
@@ -55,7 +55,8 @@ def find_precision(name: str, device: torch.device) -> torch.dtype:
     if device.type == "cuda":
         fast = torch.cuda.get_device_capability(device) >= (8, 0)
     else:
-        fast = device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        capabilities = torch.cpu.get_capabilities()
+        fast = device.type == "cpu" and bool(capabilities.get("avx512_bf16"))
     return torch.bfloat16 if fast else torch.float32
 
 
