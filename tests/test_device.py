@@ -16,7 +16,7 @@ def test_a_device_or_precision_that_is_not_there_is_one_line():
 
 
 @pytest.mark.parametrize(
-    "processor, precision",
+    ("processor", "precision"),
     [
         ({"avx512_bf16": True, "amx_tile": True}, torch.bfloat16),
         ({"avx512_bf16": True, "amx_tile": False}, torch.bfloat16),
