@@ -1,11 +1,11 @@
 """What it costs to grow: more examples, more neurons, more tasks. A table, and a figure.
 
-    python tests/benchmarks/growth.py --threads 4 --figure growth.png
+    python tests/benchmarks/growth.py --threads 4 --repeats 5 --figure growth.png
 
-Every case runs in a process of its own, for its peak of memory. The weights are fresh, and the
-model's own answers stand in for the true ones, so that every pair is judged, as after training.
-Biases are lowered so that 2 % of the neurons fire at a position, about as many as in a trained
-model.
+Every case runs in a process of its own, for its peak of memory, and in turn with the others;
+medians. The weights are fresh, and the model's own answers stand in for the true ones, so that
+every pair is judged, as after training. Biases are lowered so that 2 % of the neurons fire at a
+position, about as many as in a trained model.
 """
 
 import argparse
@@ -17,7 +17,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
+from statistics import median, median_low
 from typing import Any
 
 import torch
@@ -115,6 +115,16 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     }
 
 
+def measured_in_turn(repeats: int, threads: int) -> dict[str, list[dict[str, float]]]:
+    """Axis → the costs of each of its cases, medians of so many turns."""
+    cases = [(axis, case) for axis, cases in AXES.items() for case in cases]
+    turns = [[measured_apart(case, threads) for _, case in cases] for _ in range(repeats)]
+    found: dict[str, list[dict[str, float]]] = {axis: [] for axis in AXES}
+    for (axis, _), rows in zip(cases, zip(*turns, strict=True), strict=True):
+        found[axis].append({name: median_low(row[name] for row in rows) for name in COLUMNS})
+    return found
+
+
 def measured_apart(case: dict[str, Any], threads: int) -> dict[str, float]:
     """`measure` in a process of its own."""
     call = [sys.executable, __file__, "--threads", str(threads), "--case", json.dumps(case)]
@@ -154,6 +164,7 @@ def main() -> None:
     """Measures every case and shows the costs."""
     parser = argparse.ArgumentParser(description="What it costs to grow.")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--repeats", type=int, default=1, help="turns to take medians of")
     parser.add_argument("--figure", type=Path, help="PNG to draw")
     parser.add_argument("--case", type=json.loads, help=argparse.SUPPRESS)
     args = parser.parse_args()
@@ -161,9 +172,7 @@ def main() -> None:
     if args.case is not None:
         print(json.dumps(measure(args.case)))
         return
-    found = {
-        axis: [measured_apart(case, args.threads) for case in cases] for axis, cases in AXES.items()
-    }
+    found = measured_in_turn(args.repeats, args.threads)
     rows = [row for rows in found.values() for row in rows]
     print_table(list(COLUMNS.values()), ([number(row[name]) for name in COLUMNS] for row in rows))
     if args.figure:
