@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -76,7 +77,9 @@ class TrainDisplay:
     def _render(self) -> RenderableType:
         if not self.records:
             return self.progress
-        return Group(self.progress, _table(self.records[-1]), self._sparkline())
+        last = self.records[-1]
+        figures = [_figures(last.validation)] if last.validation else []
+        return Group(self.progress, _table(last), *figures, self._sparkline())
 
     def _sparkline(self) -> Text:
         return Text.assemble(("validation loss ", "dim"), sparkline(self.validation_losses))
@@ -104,15 +107,17 @@ def _table(record: EpochRecord) -> Table:
         if terms:
             names = ("loss", "ce", "mse", "l1", "overlap")
             table.add_row(part, *(f"{terms[name]:.4g}" for name in names))
-    if record.validation:
-        accuracy = record.validation["accuracy"].items()
-        table.caption = Text()
-        for task, share in accuracy:
-            table.caption.append(f"{task} ").append(f"{100 * share:.1f} %   ", "bold")
-        l0, dead = record.validation["l0"], record.validation["dead_neurons"]
-        table.caption.append(f"l0 {l0:.1f}   dead {dead}")
-        table.caption_justify = "left"
     return table
+
+
+def _figures(validation: dict[str, Any]) -> Columns:
+    """Accuracies and neurons, in as many lines as the terminal takes."""
+    accuracy = validation["accuracy"].items()
+    shown = [
+        Text.assemble(f"{task} ", (f"{100 * share:.1f} %", "bold")) for task, share in accuracy
+    ]
+    neurons = [f"l0 {validation['l0']:.1f}", f"dead {validation['dead_neurons']}"]
+    return Columns([*shown, *neurons], padding=(0, 3, 0, 0))
 
 
 def _line(record: EpochRecord) -> str:
