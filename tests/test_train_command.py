@@ -1,5 +1,6 @@
 """`toytask train`: what it writes, shows, and leaves when it is interrupted or resumed."""
 
+import io
 import json
 import re
 import signal
@@ -11,7 +12,9 @@ from pathlib import Path
 import pexpect
 import pytest
 from conftest import TINY_OPTIONS, TOYTASK, Command, environment
+from rich.console import Console
 
+from toytask_cli.cli.train_display import numbers_view
 from toytask_cli.runs.run import Run
 
 
@@ -59,6 +62,23 @@ def test_a_terminal_sees_progress_terms_accuracy_and_a_sparkline(here):
     child.expect(pexpect.EOF)
     child.close()
     assert child.exitstatus == 0
+
+
+def test_the_numbers_of_many_tasks_wrap_between_tasks():
+    accuracy = {"sum": 0.043, "concat": 0.831, "diff": 1.0, "max": 0.962, "min": 0.956}
+    console = Console(width=40, file=io.StringIO())
+    console.print(numbers_view({"accuracy": accuracy, "l0": 117.9, "dead_neurons": 0}))
+    text = console.file.getvalue()
+    assert text.count("\n") > 1
+    for told in (
+        "sum 4.3 %",
+        "concat 83.1 %",
+        "diff 100.0 %",
+        "max 96.2 %",
+        "min 95.6 %",
+        "dead 0",
+    ):
+        assert told in text
 
 
 def test_ctrl_c_keeps_the_best_weights_and_the_named_command_goes_on(toytask: Command, here):

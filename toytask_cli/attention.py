@@ -87,6 +87,7 @@ class CrossAttention(Attention):
         to_key, to_value = self.key_value.weight.view(2, self.n_heads, -1, d)
         asked = self._by_head(queries * to_key.shape[1] ** -0.5) @ to_key  # [heads, distinct, d]
         asked = places.look_up(asked.transpose(0, 1).flatten(1)).view(n, -1, d)
+        # With source first its gradient comes out as source lies in memory.
         weights = (source @ asked.mT).softmax(dim=1)  # [n, source length, length · heads]
         fetched = self._by_head((weights.mT @ source).view(-1, self.n_heads * d))
         mixed = (fetched @ to_value.mT).transpose(0, 1).reshape(n, -1, d)

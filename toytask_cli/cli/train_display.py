@@ -78,8 +78,8 @@ class TrainDisplay:
         if not self.records:
             return self.progress
         last = self.records[-1]
-        figures = [_figures(last.validation)] if last.validation else []
-        return Group(self.progress, _table(last), *figures, self._sparkline())
+        numbers = [numbers_view(last.validation)] if last.validation else []
+        return Group(self.progress, _table(last), *numbers, self._sparkline())
 
     def _sparkline(self) -> Text:
         return Text.assemble(("validation loss ", "dim"), sparkline(self.validation_losses))
@@ -110,7 +110,7 @@ def _table(record: EpochRecord) -> Table:
     return table
 
 
-def _figures(validation: dict[str, Any]) -> Columns:
+def numbers_view(validation: dict[str, Any]) -> Columns:
     """Accuracies and neurons, in as many lines as the terminal takes."""
     accuracy = validation["accuracy"].items()
     shown = [
