@@ -21,7 +21,6 @@ def memorised_run(place: Path) -> Run:
     run = Run.create(config, place / "runs" / "01")
     run.write_config()
     tensor_files.write(run.model_file, model.state_dict())
-    found = score_neurons(model, grid, seed=0).tensors
-    neurons = choose_removal(model, grid, found, ["concat"], 0.1).neurons
+    neurons = choose_removal(score_neurons(model, grid, seed=0), ["concat"], 0.1).neurons
     run.write_ablation("no-concat", {"neurons": neurons.tolist(), "error": "keep"})
     return run

@@ -11,7 +11,7 @@ from memorised import memorised
 
 from toytask_cli.analysis.ablation import ablate, largest_that_keeps, selectivity_gap
 from toytask_cli.analysis.ablation_report import Ablation, left_and_kept
-from toytask_cli.analysis.importance import ImportanceTensors, score_neurons
+from toytask_cli.analysis.importance import NeuronScores, score_neurons
 from toytask_cli.analysis.prediction import score
 from toytask_cli.analysis.rule import choose_neurons
 from toytask_cli.analysis.statistics import wilson
@@ -23,13 +23,13 @@ CHOOSE, REPORT = GRID.matched_pairs()
 
 
 @cache
-def found(*tasks: str) -> ImportanceTensors:
+def found(*tasks: str) -> NeuronScores:
     model, grid = memorised(*tasks)
-    return score_neurons(model, grid, seed=0, resamples=20).tensors
+    return score_neurons(model, grid, seed=0, resamples=20)
 
 
 def run(remove: Sequence[str] = ("concat",), **options: object) -> Ablation:
-    return ablate(MODEL, GRID, found("sum", "concat"), remove=remove, **options)  # type: ignore[arg-type]
+    return ablate(found("sum", "concat"), remove=remove, **options)  # type: ignore[arg-type]
 
 
 def share_right(task: int, pairs: torch.Tensor, neurons: Sequence[int], error: str) -> float:
@@ -70,7 +70,7 @@ def test_the_cost_of_dropping_the_error_is_shown_apart() -> None:
 
 def test_the_curve_s_ends_equal_the_direct_computation() -> None:
     report = run(tolerance=0.1)
-    importance = found("sum", "concat").importance
+    importance = found("sum", "concat").tensors.importance
     for point, tolerance in ((report.curve[0], 0.0), (report.curve[-1], 1e9)):
         neurons = choose_neurons(importance, [1], tolerance).tolist()
         assert point.n_neurons == len(neurons)
@@ -157,7 +157,7 @@ def test_what_the_model_says_instead_is_counted_and_quoted() -> None:
 
 def test_the_joint_effect_is_measured_where_importance_was() -> None:
     report = run(tolerance=0.1)
-    tensors = found("sum", "concat")
+    tensors = found("sum", "concat").tensors
     (examples,) = GRID.matched(tensors.pairs)[1:]
     plain = score(MODEL, examples).loss.mean()
     with removing(MODEL, report.neurons):
@@ -168,12 +168,11 @@ def test_the_joint_effect_is_measured_where_importance_was() -> None:
 
 
 def test_one_of_three_tasks_or_two_of_them_can_go() -> None:
-    model, grid = memorised("sum", "concat", "max")
-    tensors = found("sum", "concat", "max")
-    one = ablate(model, grid, tensors, remove=["concat"])
+    scores = found("sum", "concat", "max")
+    one = ablate(scores, remove=["concat"])
     assert (one.removed_task, one.kept_tasks) == ("concat", ["sum", "max"])
     assert all(one.validation.after[k].accuracy >= 0.99 for k in one.kept_tasks)
-    two = ablate(model, grid, tensors, remove=["concat", "sum", "concat"], tolerance=0.1)
+    two = ablate(scores, remove=["concat", "sum", "concat"], tolerance=0.1)
     assert (two.removed_task, two.removed_tasks) == ("sum+concat", ["sum", "concat"])
     assert two.kept_tasks == ["max"]
     shown = json.loads(json.dumps(asdict(one)))

@@ -27,7 +27,7 @@ CONCAT = TASKS["concat"]
 def known():
     """A tiny model that knows its whole grid, its grid, and its neurons' importance."""
     model, grid = memorised("sum", "concat")
-    return model, grid, score_neurons(model, grid, seed=0).tensors
+    return model, grid, score_neurons(model, grid, seed=0)
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +44,7 @@ def chat(run) -> Chat:
     ("remove", "tolerance"), [(["concat"], 0.1), (["sum"], 0.0), (["concat"], None)]
 )
 def test_ablating_in_the_chat_removes_what_the_command_removes(known, chat, remove, tolerance):
-    model, grid, found = known
-    expected = ablate(model, grid, found, remove=remove, tolerance=tolerance)
+    expected = ablate(known[-1], remove=remove, tolerance=tolerance)
     name = chat.ablate(remove, tolerance)
     assert name == expected.default_name
     assert chat.columns[name].neurons.tolist() == expected.neurons
@@ -115,7 +114,7 @@ def test_random_prompts_are_unseen_and_the_seed_decides_them(run, known):
 
 
 def test_importance_is_known_from_the_report_of_these_weights_only(run, known, chat):
-    _, _, found = known
+    found = known[-1].tensors
     with pytest.raises(ToytaskError, match="toytask importance"):
         chat.known_importance()
     run.write_tensors("importance", {"importance": found.importance})

@@ -15,6 +15,7 @@ from toytask_cli.analysis.importance_report import (
     report_importance,
     top_neurons,
 )
+from toytask_cli.analysis.matched import Matched
 from toytask_cli.analysis.survey import pairs_to_judge, survey
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
@@ -30,7 +31,7 @@ def measure(
 ) -> tuple[Importance, ImportanceTensors]:
     """The report and the tensors, with a short bootstrap."""
     scores = score_neurons(model, grid, **{"seed": 0, "resamples": 50, **options})
-    return report_importance(model, grid, scores), scores.tensors
+    return report_importance(scores), scores.tensors
 
 
 def test_both_methods_give_the_same_report() -> None:
@@ -72,8 +73,8 @@ def test_pairs_that_are_wrong_for_some_task_are_dropped_and_counted() -> None:
     right = torch.ones(2, len(candidates), dtype=torch.bool)
     right[0, :3] = False
     right[1, 2:4] = False
-    used, counts = pairs_to_judge(GRID, candidates, right, None, generator(0, "pairs"))
-    assert torch.equal(used, candidates[4:])
+    rows, counts = pairs_to_judge(GRID, right, None, generator(0, "pairs"))
+    assert rows.tolist() == [*range(4, len(candidates))]
     assert counts.wrong == {"sum": 3, "concat": 2}
     assert counts.right == counts.used == len(candidates) - 4
     assert counts.twin_elsewhere == 0
@@ -83,7 +84,7 @@ def test_pairs_whose_twin_was_trained_on_are_counted() -> None:
     grid = build_grid(resolve("article", SMALL))
     choose, report = grid.matched_pairs()
     right = torch.ones(2, len(choose), dtype=torch.bool)
-    _, counts = pairs_to_judge(grid, choose, right, None, generator(0, "pairs"))
+    _, counts = pairs_to_judge(grid, right, None, generator(0, "pairs"))
     n_validation = int((grid.parts == 1).sum())
     assert counts.twin_elsewhere == n_validation - 2 * (len(choose) + len(report))
 
@@ -131,7 +132,7 @@ def test_three_tasks_are_no_different() -> None:
 
 def test_density_and_means_are_over_positions_that_are_not_padding() -> None:
     pairs = GRID.matched_pairs()[0]
-    seen = survey(MODEL, GRID, pairs)
+    seen = survey(Matched(MODEL, GRID, pairs))
     assert seen.right.all()
     acts = []
     for task, examples in enumerate(GRID.matched(pairs)):

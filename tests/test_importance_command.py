@@ -31,7 +31,7 @@ def test_the_report_and_the_matrices_are_what_the_measurement_found(toytask: Com
     model = run.model(grid, torch.device("cpu"))
     scores = score_neurons(model, grid, seed=3)
     tensors = scores.tensors._asdict()
-    for key, value in vars(report_importance(model, grid, scores)).items():
+    for key, value in vars(report_importance(scores)).items():
         assert report[key] == plain(value), key
     written = load_file("runs/01/reports/importance.safetensors")
     assert written.keys() == tensors.keys()

@@ -36,8 +36,8 @@ def model(run, grid):
 
 
 @pytest.fixture(scope="module")
-def importance(model, grid):
-    return score_neurons(model, grid, seed=0, resamples=10).tensors
+def scores(model, grid):
+    return score_neurons(model, grid, seed=0, resamples=10)
 
 
 def test_it_is_a_default_run_and_small_enough_for_a_repository(run):
@@ -72,16 +72,16 @@ def test_a_neuron_looked_at_fires_as_often_as_the_sparsity_report_says(run, mode
         assert list(found.values()) == pytest.approx(density[:, neuron].tolist(), abs=1e-3)
 
 
-def test_its_importance_is_what_its_report_says(run, importance):
+def test_its_importance_is_what_its_report_says(run, scores):
     written = run.read_tensors("importance")["importance"]
-    torch.testing.assert_close(importance.importance, written, rtol=1e-3, atol=1e-6)
-    assert run.read_report("importance")["pairs"]["used"] == len(importance.pairs)
+    torch.testing.assert_close(scores.tensors.importance, written, rtol=1e-3, atol=1e-6)
+    assert run.read_report("importance")["pairs"]["used"] == len(scores.tensors.pairs)
 
 
 @pytest.mark.parametrize("task", ["sum", "concat"])
-def test_a_removal_is_what_its_report_says_and_complete(run, model, grid, importance, task):
+def test_a_removal_is_what_its_report_says_and_complete(run, scores, task):
     report = run.read_ablation(f"remove-{task}-tol0.1")
-    found = ablate(model, grid, importance, remove=[task], tolerance=0.1)
+    found = ablate(scores, remove=[task], tolerance=0.1)
     shared = len(set(found.neurons) & set(report["neurons"]))
     assert shared > 0.9 * max(len(found.neurons), len(report["neurons"]))
     for when in ("before", "after"):

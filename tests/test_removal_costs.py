@@ -9,16 +9,23 @@ from hypothesis import strategies as st
 from memorised import SMALL, memorised
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import score
+from toytask_cli.analysis.matched import Matched
+from toytask_cli.analysis.prediction import residuals, score
 from toytask_cli.analysis.removal import (
     AS_TRAINED,
     logits_without,
     loss_increases,
     right_without,
 )
-from toytask_cli.analysis.removal_costs import METHODS, closed_form, one_by_one, readout_effects
+from toytask_cli.analysis.removal_costs import (
+    METHODS,
+    Costs,
+    closed_form,
+    one_by_one,
+    readout_effects,
+)
 from toytask_cli.analysis.survey import survey
-from toytask_cli.analysis.tally import tally
+from toytask_cli.analysis.tally import Tally, tally
 from toytask_cli.dataset import Examples, build_grid, pad_to
 from toytask_cli.errors import UsageError
 from toytask_cli.hooks import removing
@@ -32,6 +39,25 @@ GRID = build_grid(RECIPE)
 PAIRS = GRID.matched_pairs()[1]
 ALL = torch.arange(SMALL["d_sae"])
 SETS = st.lists(st.lists(st.integers(0, SMALL["d_sae"] - 1), unique=True), max_size=6)
+
+
+def at_pairs(model: Transformer) -> Matched:
+    return Matched(model, GRID, PAIRS)
+
+
+def tallied(model: Transformer, resamples: int = 10) -> Tally:
+    """The closed form's costs over all pairs."""
+    matched, draw = at_pairs(model), generator(0, "t")
+    means = survey(matched).mean_acts
+    return tally(matched, torch.arange(len(PAIRS)), means, closed_form, draw, resamples)
+
+
+def costs_by(
+    method: Costs, model: Transformer, examples: Examples, neurons: Tensor, values: list[Tensor]
+) -> list[Tensor]:
+    with torch.no_grad():
+        resid = model.residual(examples.prompts, examples.answers[:, :-1])
+    return method(model, examples, resid, neurons, values)
 
 
 def fresh() -> Transformer:
@@ -58,9 +84,7 @@ def hand_set() -> Transformer:
 
 def test_hand_set_neurons_have_the_importance_that_one_can_work_out() -> None:
     model = hand_set()
-    found = tally(
-        model, GRID, PAIRS, survey(model, GRID, PAIRS).mean_acts, closed_form, generator(0, "t"), 10
-    )
+    found = tallied(model)
     # Removing neuron 0 moves E's logit from 0 to −6: one of the n_tokens targets is E.
     others = len(GRID.tokenizer) - 1
     shift = math.log((others + math.exp(-6)) / (others + 1))
@@ -84,9 +108,9 @@ def test_u_is_what_a_unit_of_the_neuron_adds_to_the_logits() -> None:
 @pytest.mark.parametrize("make", [fresh, lambda: memorised("sum", "concat")[0]])
 def test_closed_form_and_hooks_agree_on_every_neuron_position_and_replacement(make) -> None:
     model = make()
-    values = (torch.zeros(48), survey(model, GRID, PAIRS).mean_acts)
+    values = [torch.zeros(48), survey(at_pairs(model)).mean_acts]
     for examples in GRID.matched(PAIRS):
-        fast, slow = (f(model, examples, ALL, values) for f in (closed_form, one_by_one))
+        fast, slow = (costs_by(f, model, examples, ALL, values) for f in (closed_form, one_by_one))
         for one, other in zip(fast, slow, strict=True):
             assert one.abs().max() > 0.01
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
@@ -95,10 +119,10 @@ def test_closed_form_and_hooks_agree_on_every_neuron_position_and_replacement(ma
 @pytest.mark.parametrize("method", METHODS)
 def test_some_neurons_cost_what_they_do_among_all(method: str) -> None:
     model, some = fresh(), torch.tensor([40, 3, 17])
-    values = survey(model, GRID, PAIRS).mean_acts
+    values = survey(at_pairs(model)).mean_acts
     examples = GRID.matched(PAIRS)[1]
-    (among_all,) = METHODS[method](model, examples, ALL, [values])
-    (alone,) = METHODS[method](model, examples, some, [values[some]])
+    (among_all,) = costs_by(METHODS[method], model, examples, ALL, [values])
+    (alone,) = costs_by(METHODS[method], model, examples, some, [values[some]])
     torch.testing.assert_close(alone, among_all[..., some], atol=1e-5, rtol=1e-5)
 
 
@@ -109,7 +133,7 @@ def test_pads_and_silent_neurons_cost_nothing(method: str) -> None:
         model.sae.encoder.bias[7] = -1000.0
     plain = GRID.matched(PAIRS)[0]
     padded = Examples(plain.prompts, pad_to(plain.answers, 6), plain.tasks, plain.pairs)
-    (costs,) = METHODS[method](model, padded, ALL, [torch.zeros(48)])
+    (costs,) = costs_by(METHODS[method], model, padded, ALL, [torch.zeros(48)])
     assert costs.shape == (len(PAIRS), 5, 48)
     assert not costs[padded.answers[:, 1:] == PAD].any()
     assert not costs[..., 7].any()
@@ -120,8 +144,8 @@ def test_large_effects_do_not_overflow() -> None:
     with torch.no_grad():
         model.sae.decoder.weight[0, 0] = -1000.0
     examples = GRID.matched(PAIRS)[0]
-    values = (torch.zeros(2), torch.tensor([1.0, 1.0]))
-    for costs in closed_form(model, examples, torch.arange(2), values):
+    values = [torch.zeros(2), torch.tensor([1.0, 1.0])]
+    for costs in costs_by(closed_form, model, examples, torch.arange(2), values):
         assert costs.isfinite().all()
 
 
@@ -133,7 +157,7 @@ def test_many_removals_in_one_pass_equal_one_hook_for_each(
 ) -> None:
     model, grid = memorised("sum", "concat")
     wanted = [torch.tensor(s, dtype=torch.int64) for s in sets]
-    right = right_without(model, grid, PAIRS, [AS_TRAINED, *wanted], error)
+    right = right_without(at_pairs(model), [AS_TRAINED, *wanted], error)
     for task, examples in enumerate(grid.matched(PAIRS)):
         assert torch.equal(right[0, task], score(model, examples).right)
         for neurons, row in zip(wanted, right[1:], strict=True):
@@ -147,7 +171,7 @@ def test_the_logits_equal_the_hook_s_whatever_set_came_before(error: str) -> Non
     sets = [torch.arange(0, 48, 2), torch.arange(10, 40), AS_TRAINED, torch.tensor([], dtype=int)]
     examples = grid.matched(PAIRS)[1]
     seen: dict[int, Tensor] = {}
-    for number, _, logits in logits_without(model, examples, sets, error):
+    for number, _, logits in logits_without(model, residuals(model, examples), sets, error):
         seen[number] = logits.clone()
     for number, neurons in enumerate(sets):
         if neurons is AS_TRAINED:
@@ -159,26 +183,21 @@ def test_the_logits_equal_the_hook_s_whatever_set_came_before(error: str) -> Non
 
 
 def test_the_joint_effect_of_one_neuron_is_its_importance() -> None:
-    model, grid = memorised("sum", "concat")
-    means = survey(model, grid, PAIRS).mean_acts
-    found = tally(model, grid, PAIRS, means, closed_form, generator(0, "t"), 10)
-    alone = loss_increases(model, grid, PAIRS, [torch.tensor([i]) for i in range(48)])
+    model, _ = memorised("sum", "concat")
+    rows, sets = torch.arange(len(PAIRS)), [torch.tensor([i]) for i in range(48)]
+    found, alone = tallied(model), loss_increases(at_pairs(model), rows, sets)
     torch.testing.assert_close(alone.T.float(), found.importance, atol=1e-5, rtol=1e-4)
 
 
 def test_importance_by_place_averages_to_the_importance_where_all_answers_are_as_long() -> None:
-    model, grid = memorised("sum", "concat")
-    means = survey(model, grid, PAIRS).mean_acts
-    found = tally(model, grid, PAIRS, means, closed_form, generator(0, "t"), 10)
+    found = tallied(memorised("sum", "concat")[0])
     torch.testing.assert_close(found.by_place[0, :2].mean(dim=0), found.importance[0])
     assert found.at_place[0].tolist() == [len(PAIRS), len(PAIRS), 0]
     assert not found.by_place[0, 2].any()
 
 
 def test_the_halves_average_to_the_importance_and_intervals_hold_it() -> None:
-    model, grid = memorised("sum", "concat")
-    means = survey(model, grid, PAIRS).mean_acts
-    found = tally(model, grid, PAIRS, means, closed_form, generator(0, "t"), 400)
+    found = tallied(memorised("sum", "concat")[0], resamples=400)
     assert len(PAIRS) % 2 == 0
     torch.testing.assert_close(found.halves.mean(dim=1), found.importance, atol=1e-6, rtol=1e-5)
     inside = (found.low <= found.importance) & (found.importance <= found.high)
@@ -187,17 +206,16 @@ def test_the_halves_average_to_the_importance_and_intervals_hold_it() -> None:
 
 def test_a_bootstrap_interval_has_the_width_of_the_normal_one() -> None:
     model, grid = memorised("sum", "concat")
-    (costs,) = closed_form(model, grid.matched(PAIRS)[0], ALL, [torch.zeros(48)])
+    (costs,) = costs_by(closed_form, model, grid.matched(PAIRS)[0], ALL, [torch.zeros(48)])
     losses = costs.sum(dim=1) / 2
     neuron = int(losses.mean(dim=0).argmax())
-    means = survey(model, grid, PAIRS).mean_acts
-    found = tally(model, grid, PAIRS, means, closed_form, generator(0, "t"), 4000)
+    found = tallied(model, resamples=4000)
     width = float(found.high[0, neuron] - found.low[0, neuron])
     normal = 2 * 1.96 * float(losses[:, neuron].std(correction=0)) / math.sqrt(len(PAIRS))
     assert width == pytest.approx(normal, rel=0.15)
 
 
 def test_an_unknown_error_treatment_is_refused() -> None:
-    model, grid = memorised("sum", "concat")
+    model, _ = memorised("sum", "concat")
     with pytest.raises(UsageError, match="did you mean 'drop'"):
-        right_without(model, grid, PAIRS, [], "dorp")
+        right_without(at_pairs(model), [], "dorp")

@@ -16,11 +16,12 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
-from shared import CPU, TOLERANCE, importance_of, parser, percent, save
+from shared import CPU, TOLERANCE, parser, percent, save, scores_of
 from tables import print_table
 from torch import Tensor, nn
 
 from toytask_cli.analysis.ablation import largest_that_keeps
+from toytask_cli.analysis.matched import Matched
 from toytask_cli.analysis.removal import AS_TRAINED, right_without
 from toytask_cli.analysis.rule import choose_neurons, removals
 from toytask_cli.analysis.sparsity import measure_sparsity
@@ -73,14 +74,16 @@ def train_sae(run: Run, grid: Grid, beta: float, epochs: int) -> Transformer:
 
 def effects_of(model: Transformer, grid: Grid, sae: str, seed: int) -> list[Effect]:
     """Every task removed, with the error kept and dropped."""
-    found = importance_of(model, grid, seed)
+    scores = scores_of(model, grid, seed)
+    importance = scores.tensors.importance
+    unseen = Matched(model, grid, grid.matched_pairs()[1])
     effects = []
     for task, row in enumerate(grid.tasks):
-        points = [point.neurons for point in removals(found.importance, [task])]
-        sets = [AS_TRAINED, choose_neurons(found.importance, [task], TOLERANCE), *points]
+        points = [point.neurons for point in removals(importance, [task])]
+        sets = [AS_TRAINED, choose_neurons(importance, [task], TOLERANCE), *points]
         for error in ERRORS:
             choose, report = (
-                right_without(model, grid, pairs, sets, error) for pairs in grid.matched_pairs()
+                right_without(matched, sets, error) for matched in (scores.matched, unseen)
             )
             automatic = largest_that_keeps(choose[0], choose[2:], [task])
             on_test = [left_and_kept(right, task) for right in report]

@@ -101,9 +101,9 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     known = answered_by(model, grid)
     choose, report = known.matched_pairs()
     importance = seconds(lambda: score_neurons(model, known, seed=0))
-    found = score_neurons(model, known, seed=0, resamples=1).tensors
+    scores = score_neurons(model, known, seed=0, resamples=1)
     first = [known.tasks[0].name]
-    ablation = seconds(lambda: ablate(model, known, found, remove=first))
+    ablation = seconds(lambda: ablate(scores, remove=first))
     return {
         "examples": grid.parts.numel(),
         "neurons": recipe.d_sae,

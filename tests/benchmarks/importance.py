@@ -24,6 +24,7 @@ from toytask_cli.device import find_device
 from toytask_cli.runs.run import Run
 
 SAMPLE = 4  # neurons that are removed one at a time
+UNUSED = torch.empty(0)  # in place of x, which each removal makes anew
 
 
 class Times(NamedTuple):
@@ -46,13 +47,15 @@ def measure(run: Path, repeats: int) -> Times:
     batches = [batch.cut() for chunk in pairs.split(CHUNK) for batch in grid.matched(chunk)]
     every = torch.arange(opened.config.recipe.d_sae)
 
+    @torch.no_grad()
     def all_at_once() -> None:
         for batch in batches:
-            closed_form(model, batch, every, [torch.zeros(len(every))])
+            resid = model.residual(batch.prompts, batch.answers[:, :-1])
+            closed_form(model, batch, resid, every, [torch.zeros(len(every))])
 
     def one_at_a_time() -> None:
         for batch in batches:
-            one_by_one(model, batch, every[:SAMPLE], [torch.zeros(SAMPLE)])
+            one_by_one(model, batch, UNUSED, every[:SAMPLE], [torch.zeros(SAMPLE)])
 
     def everything() -> None:
         score_neurons(model, grid, seed=0)

@@ -20,6 +20,7 @@ from shared import CPU, neurons_by_task, parser, percent, save
 from tables import print_table
 from torch import Tensor
 
+from toytask_cli.analysis.matched import Matched
 from toytask_cli.analysis.removal import AS_TRAINED, right_without
 from toytask_cli.dataset import Grid
 from toytask_cli.figures.style import panels, style
@@ -133,8 +134,8 @@ def main() -> None:
     run = Run.open(args.run)
     grid = run.grid()
     model = run.model(grid, CPU)
-    choose_on, _ = grid.matched_pairs()
-    before = right_without(model, grid, choose_on, [AS_TRAINED])[0].double().mean(dim=1).tolist()
+    matched = Matched(model, grid, grid.matched_pairs()[0])
+    before = right_without(matched, [AS_TRAINED])[0].double().mean(dim=1).tolist()
     tuning, scratch = FineTuning(run, grid, args.limit), from_scratch(run, grid)
     courses = []
     for task, neurons in enumerate(neurons_by_task(model, grid, run.config.recipe.seed).values()):

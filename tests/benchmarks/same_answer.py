@@ -21,6 +21,7 @@ from tables import print_table
 from torch import Tensor
 
 from toytask_cli.analysis.evaluation import Accuracy
+from toytask_cli.analysis.prediction import residuals
 from toytask_cli.analysis.removal import AS_TRAINED, logits_without
 from toytask_cli.dataset import Examples, Grid
 from toytask_cli.figures.style import panels, style
@@ -88,7 +89,7 @@ def measure(
     """The examples, of which there must be some, with each set of neurons removed."""
     hits: list[list[Tensor]] = [[] for _ in sets]
     length = examples.answers.shape[1] - 1
-    for number, batch, logits in logits_without(model, examples, sets):
+    for number, batch, logits in logits_without(model, residuals(model, examples), sets):
         hit = logits.argmax(dim=-1) == batch.answers[:, 1:]
         hits[number].append(F.pad(hit, (0, length - hit.shape[1])))
     return [_measured(torch.cat(found).cpu(), examples.answers[:, 1:]) for found in hits]

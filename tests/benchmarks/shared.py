@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 
 from toytask_cli.analysis.choice import choose_removal
-from toytask_cli.analysis.importance import ImportanceTensors, score_neurons
+from toytask_cli.analysis.importance import NeuronScores, score_neurons
 from toytask_cli.dataset import Grid
 from toytask_cli.figures.style import png
 from toytask_cli.model import Transformer
@@ -27,17 +27,16 @@ def parser(doc: str | None, *, figure: bool = True) -> argparse.ArgumentParser:
     return made
 
 
-def importance_of(model: Transformer, grid: Grid, seed: int) -> ImportanceTensors:
+def scores_of(model: Transformer, grid: Grid, seed: int) -> NeuronScores:
     """Every neuron's importance on validation pairs, without intervals, which need resamples."""
-    return score_neurons(model, grid, seed=seed, resamples=1).tensors
+    return score_neurons(model, grid, seed=seed, resamples=1)
 
 
 def neurons_by_task(model: Transformer, grid: Grid, seed: int) -> dict[str, torch.Tensor]:
     """Task → the neurons that are removed for it at `TOLERANCE`, chosen on validation pairs."""
-    found = importance_of(model, grid, seed)
+    scores = scores_of(model, grid, seed)
     return {
-        task.name: choose_removal(model, grid, found, [task.name], TOLERANCE).neurons
-        for task in grid.tasks
+        task.name: choose_removal(scores, [task.name], TOLERANCE).neurons for task in grid.tasks
     }
 
 

@@ -1,7 +1,8 @@
 """Removes a task and measures what is lost and what is kept.
 
 Neurons are chosen on validation pairs; everything in the `test` section is measured on other
-pairs. The transformer runs once over each, for all removals, controls and points of the curve.
+pairs. The transformer runs once over each, for all scores, removals, controls and points of the
+curve, unless there are too many to keep what it makes (`Matched`).
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,8 @@ from toytask_cli.analysis.ablation_report import (
 )
 from toytask_cli.analysis.control import random_sets
 from toytask_cli.analysis.evaluation import Accuracy, wrong_answers
-from toytask_cli.analysis.importance import ImportanceTensors, joint_effect
+from toytask_cli.analysis.importance import ImportanceTensors, NeuronScores, joint_effect
+from toytask_cli.analysis.matched import Matched
 from toytask_cli.analysis.mistakes import count_mistakes
 from toytask_cli.analysis.removal import AS_TRAINED, right_without
 from toytask_cli.analysis.rule import Removal, choose_neurons, removals
@@ -38,9 +40,7 @@ NO_NEURON = torch.empty(0, dtype=torch.int64)
 
 
 def ablate(
-    model: Transformer,
-    grid: Grid,
-    found: ImportanceTensors,
+    scores: NeuronScores,
     *,
     remove: Sequence[str],
     tolerance: float | None = None,
@@ -51,7 +51,7 @@ def ablate(
     """Removes tasks by the rule, or a given set of neurons, and reports.
 
     Args:
-        found: what `score_neurons` found for the same model and grid.
+        scores: what `score_neurons` found.
         remove: names of the tasks to remove.
         tolerance: of the rule, nats; None takes the automatic one, or, where no tolerance keeps
             enough, the smallest removal.
@@ -64,13 +64,13 @@ def ablate(
             a tolerance below 0, both a tolerance and neurons, or an unknown `error`.
     """
     check_error(error)
+    model, grid, found = scores.matched.model, scores.matched.grid, scores.tensors
     removed = removed_indices(grid, remove)
     given = _given(found, removed, tolerance, neurons)
     points = [] if neurons is not None else removals(found.importance, removed)
-    choose_on, report_on = grid.matched_pairs()
 
     tried = [*given, *(point.neurons for point in points)]
-    seen = right_without(model, grid, choose_on, [AS_TRAINED, NO_NEURON, *tried], error)
+    seen = right_without(scores.matched, [AS_TRAINED, NO_NEURON, *tried], error)
     (trained, reconstructed), after_each = seen[:2], seen[2:]
     curve = after_each[len(given) :]
     automatic = largest_that_keeps(trained, curve, removed)
@@ -81,7 +81,8 @@ def ablate(
     density = found.density.mean(dim=0)
     controls = random_sets(density, chosen, generator(seed, "control"))
     sets = [AS_TRAINED, NO_NEURON, chosen, *(point.neurons for point in points), *controls]
-    seen = right_without(model, grid, report_on, sets, error)
+    _, report_on = grid.matched_pairs()
+    seen = right_without(Matched(model, grid, report_on), sets, error)
     trained, reconstructed, after = seen[:3]
     on_curve, on_controls = seen[3:].split([len(points), len(controls)])
 
@@ -106,7 +107,7 @@ def ablate(
         validation=validation,
         overlap=_overlap(chosen[density[chosen] > 0], controls),
         selectivity_gap=selectivity_gap(trained, after, removed),
-        joint=joint_effect(model, grid, found, [chosen])[0],
+        joint=joint_effect(scores, [chosen])[0],
         instead=_instead(model, grid, report_on, after, chosen, error, seed),
         curve=_curve(names, points, curve, on_curve),
         definitions=DEFINITIONS,

@@ -3,34 +3,25 @@
 from collections.abc import Sequence
 
 from toytask_cli.analysis.ablation import largest_that_keeps, removed_indices
-from toytask_cli.analysis.importance import ImportanceTensors
+from toytask_cli.analysis.importance import NeuronScores
 from toytask_cli.analysis.removal import AS_TRAINED, right_without
 from toytask_cli.analysis.rule import Removal, choose_neurons, removals
-from toytask_cli.dataset import Grid
-from toytask_cli.model import Transformer
 
 
-def choose_removal(
-    model: Transformer,
-    grid: Grid,
-    found: ImportanceTensors,
-    remove: Sequence[str],
-    tolerance: float | None,
-) -> Removal:
+def choose_removal(scores: NeuronScores, remove: Sequence[str], tolerance: float | None) -> Removal:
     """The neurons that `ablation.ablate` takes, chosen on validation pairs.
 
     Args:
-        found: what `score_neurons` found for the same model and grid.
+        scores: what `score_neurons` found.
         remove: names of the tasks to remove.
         tolerance: of the rule, nats; None takes the automatic one.
 
     Raises:
         UsageError: an unknown task, no task or every task, or a tolerance below 0.
     """
-    removed = removed_indices(grid, remove)
+    importance, removed = scores.tensors.importance, removed_indices(scores.matched.grid, remove)
     if tolerance is not None:
-        return Removal(tolerance, choose_neurons(found.importance, removed, tolerance))
-    points = removals(found.importance, removed)
-    pairs, _ = grid.matched_pairs()
-    right = right_without(model, grid, pairs, [AS_TRAINED, *(point.neurons for point in points)])
+        return Removal(tolerance, choose_neurons(importance, removed, tolerance))
+    points = removals(importance, removed)
+    right = right_without(scores.matched, [AS_TRAINED, *(point.neurons for point in points)])
     return points[largest_that_keeps(right[0], right[1:], removed) or 0]

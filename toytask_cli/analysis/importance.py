@@ -9,8 +9,10 @@ task, so that tasks are compared on the same operands.
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from toytask_cli.analysis.matched import Matched
 from toytask_cli.analysis.removal import loss_increases
 from toytask_cli.analysis.removal_costs import METHODS
 from toytask_cli.analysis.survey import PairCounts, pairs_to_judge, survey
@@ -43,6 +45,7 @@ class ImportanceTensors(NamedTuple):
 class NeuronScores(NamedTuple):
     """What `score_neurons` found, and how."""
 
+    matched: Matched  # the candidates: the pairs that neurons are chosen on
     tensors: ImportanceTensors
     halves: Tensor  # [task, 2, d_sae] importance over each random half of the pairs, nats
     pairs: PairCounts
@@ -61,8 +64,9 @@ def score_neurons(
 ) -> NeuronScores:
     """Measures every neuron for every task.
 
-    Memory is bounded by one chunk of `tally.CHUNK` pairs (their activations, `ENTRIES` rows of
-    the vocabulary) and by [task, resamples, d_sae] sums, whatever the number of pairs.
+    Memory is bounded by `matched.KEPT`, by one chunk of `tally.CHUNK` pairs (their activations,
+    `ENTRIES` rows of the vocabulary) and by [task, resamples, d_sae] sums, whatever the number of
+    pairs.
 
     Args:
         seed: of the sample of pairs, of the halves and of the bootstrap.
@@ -77,14 +81,17 @@ def score_neurons(
     if method not in METHODS:
         raise unknown("method", method, METHODS)
     candidates, _ = grid.matched_pairs()
-    seen = survey(model, grid, candidates)
-    used, counts = pairs_to_judge(grid, candidates, seen.right, pairs, generator(seed, "pairs"))
+    matched = Matched(model, grid, candidates)
+    seen = survey(matched)
+    rows, counts = pairs_to_judge(grid, seen.right, pairs, generator(seed, "pairs"))
     found = tally(
-        model, grid, used, seen.mean_acts, METHODS[method], generator(seed, "importance"), resamples
+        matched, rows, seen.mean_acts, METHODS[method], generator(seed, "importance"), resamples
     )._asdict()
     halves = found.pop("halves")
-    tensors = ImportanceTensors(**found, density=seen.density, mean_acts=seen.mean_acts, pairs=used)
-    return NeuronScores(tensors, halves, counts, method, resamples)
+    tensors = ImportanceTensors(
+        **found, density=seen.density, mean_acts=seen.mean_acts, pairs=candidates[rows]
+    )
+    return NeuronScores(matched, tensors, halves, counts, method, resamples)
 
 
 @dataclass(frozen=True)
@@ -96,12 +103,12 @@ class Joint:
     sum_of_singles: dict[str, float]
 
 
-def joint_effect(
-    model: Transformer, grid: Grid, tensors: ImportanceTensors, sets: list[Tensor]
-) -> list[Joint]:
+def joint_effect(scores: NeuronScores, sets: list[Tensor]) -> list[Joint]:
     """Each set of neurons removed together, on the pairs that importance was measured on."""
-    names = grid.task_names
-    together = loss_increases(model, grid, tensors.pairs, sets)
+    matched, tensors = scores.matched, scores.tensors
+    names = matched.grid.task_names
+    rows = torch.isin(matched.pairs, tensors.pairs).nonzero()[:, 0]
+    together = loss_increases(matched, rows, sets)
     return [
         Joint(
             neurons=neurons.tolist(),

@@ -7,8 +7,6 @@ from torch import Tensor
 from toytask_cli.analysis.importance import ImportanceTensors, Joint, NeuronScores, joint_effect
 from toytask_cli.analysis.statistics import spearman
 from toytask_cli.analysis.survey import PairCounts
-from toytask_cli.dataset import Grid
-from toytask_cli.model import Transformer
 
 # Neurons listed for each task, and how many of them are removed together for the joint effect.
 TOP, TOP_JOINT = 20, 10
@@ -70,9 +68,9 @@ class Importance:
     definitions: dict[str, str]
 
 
-def report_importance(model: Transformer, grid: Grid, scores: NeuronScores) -> Importance:
-    """Sums up what `score_neurons` found for the same model and grid, and adds joint removals."""
-    tensors, names = scores.tensors, grid.task_names
+def report_importance(scores: NeuronScores) -> Importance:
+    """Sums up what `score_neurons` found, and adds joint removals."""
+    tensors, names = scores.tensors, scores.matched.grid.task_names
     return Importance(
         method=scores.method,
         pairs=scores.pairs,
@@ -81,7 +79,7 @@ def report_importance(model: Transformer, grid: Grid, scores: NeuronScores) -> I
         n_live=int(tensors.live.sum()),
         top={name: _top_rows(tensors, names, i) for i, name in enumerate(names)},
         **_agreement(scores, names),
-        joint=_joint_of_top(model, grid, tensors, names),
+        joint=_joint_of_top(scores, names),
         definitions=DEFINITIONS,
     )
 
@@ -92,11 +90,9 @@ def top_neurons(importance: Tensor, n: int) -> Tensor:
     return best.indices[best.values > 0]
 
 
-def _joint_of_top(
-    model: Transformer, grid: Grid, tensors: ImportanceTensors, names: list[str]
-) -> dict[str, Joint]:
-    sets = [top_neurons(row, TOP_JOINT) for row in tensors.importance]
-    return dict(zip(names, joint_effect(model, grid, tensors, sets), strict=True))
+def _joint_of_top(scores: NeuronScores, names: list[str]) -> dict[str, Joint]:
+    sets = [top_neurons(row, TOP_JOINT) for row in scores.tensors.importance]
+    return dict(zip(names, joint_effect(scores, sets), strict=True))
 
 
 def _top_rows(tensors: ImportanceTensors, names: list[str], task: int) -> list[NeuronRow]:

@@ -1,18 +1,19 @@
 """Removing sets of neurons, many sets in one pass over the data.
 
 Removal acts on x alone, so a set S leaves the logits W_u x + b_u − Σ_{i∈S} f_i U_i, or the same
-from x̂ with the error dropped. The transformer runs once for each batch, whatever the number of
-sets, and a set is reached from the one before it by the neurons in which they differ.
+from x̂ with the error dropped. A set is reached from the one before it by the neurons in which they
+differ.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import answer_loss, residuals
+from toytask_cli.analysis.matched import Matched
+from toytask_cli.analysis.prediction import answer_loss
 from toytask_cli.analysis.removal_costs import readout_effects
-from toytask_cli.dataset import Examples, Grid
+from toytask_cli.dataset import Examples
 from toytask_cli.hooks import check_error
 from toytask_cli.model import Transformer
 from toytask_cli.objective import exact_match
@@ -23,11 +24,15 @@ AS_TRAINED = None
 
 @torch.no_grad()
 def logits_without(
-    model: Transformer, examples: Examples, sets: Sequence[Tensor | None], error: str = "keep"
+    model: Transformer,
+    batches: Iterable[tuple[Examples, Tensor]],
+    sets: Sequence[Tensor | None],
+    error: str = "keep",
 ) -> Iterator[tuple[int, Examples, Tensor]]:
     """The logits with each set of neurons removed.
 
     Args:
+        batches: examples and their x [n, length, d_model], on the model's device.
         sets: [k] neuron indices each, or `AS_TRAINED`.
         error: a key of `hooks.ERRORS`.
 
@@ -44,7 +49,7 @@ def logits_without(
     removed = torch.cat(some).unique().to(device)
     masks = [None if s is AS_TRAINED else torch.isin(removed, s.to(device)).float() for s in sets]
     effects = readout_effects(model)[removed]
-    for batch, resid in residuals(model, examples):
+    for batch, resid in batches:
         trained, by_example = model.readout(resid), model.sae.activate(resid, removed)
         acts = by_example.flatten(0, 1).T.contiguous()  # a neuron's activations lie side by side
         start = trained if error == "keep" else model.readout(model.sae(resid)[2])
@@ -62,32 +67,29 @@ def logits_without(
             yield number, batch, logits
 
 
-def right_without(
-    model: Transformer,
-    grid: Grid,
-    pairs: Tensor,
-    sets: Sequence[Tensor | None],
-    error: str = "keep",
-) -> Tensor:
+def right_without(matched: Matched, sets: Sequence[Tensor | None], error: str = "keep") -> Tensor:
     """[set, task, pair] whether the answer matches exactly with each set removed, on the CPU."""
-    right = torch.empty(len(sets), len(grid.tasks), len(pairs), dtype=torch.bool)
-    for task, examples in enumerate(grid.matched(pairs)):
-        start = 0
-        for number, batch, logits in logits_without(model, examples, sets, error):
+    n_tasks = len(matched.grid.tasks)
+    right = torch.empty(len(sets), n_tasks, len(matched.pairs), dtype=torch.bool)
+    for task in range(n_tasks):
+        start, batches = 0, matched.batches(task)
+        for number, batch, logits in logits_without(matched.model, batches, sets, error):
             end = start + len(batch)
             right[number, task, start:end] = exact_match(logits, batch.answers).cpu()
             start = end if number == len(sets) - 1 else start
     return right
 
 
-def loss_increases(model: Transformer, grid: Grid, pairs: Tensor, sets: Sequence[Tensor]) -> Tensor:
-    """[set, task] mean over pairs of the loss with the whole set removed, less the loss without.
+def loss_increases(matched: Matched, rows: Tensor, sets: Sequence[Tensor]) -> Tensor:
+    """[set, task] mean over these pairs of the loss with the whole set removed, less that without.
 
     The loss of an example is the mean cross-entropy over its answer's tokens, in nats; the
     reconstruction error is kept.
     """
-    sums = torch.zeros(len(sets) + 1, len(grid.tasks), dtype=torch.float64)
-    for task, examples in enumerate(grid.matched(pairs)):
-        for number, batch, logits in logits_without(model, examples, [AS_TRAINED, *sets]):
+    n_tasks, both = len(matched.grid.tasks), [AS_TRAINED, *sets]
+    sums = torch.zeros(len(both), n_tasks, dtype=torch.float64)
+    for task in range(n_tasks):
+        batches = matched.batches(task, rows)
+        for number, batch, logits in logits_without(matched.model, batches, both):
             sums[number, task] += float(answer_loss(logits, batch.answers).sum())
-    return (sums[1:] - sums[0]) / len(pairs)
+    return (sums[1:] - sums[0]) / len(rows)

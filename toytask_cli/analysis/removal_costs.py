@@ -35,12 +35,17 @@ def readout_effects(model: Transformer) -> Tensor:
 
 @torch.no_grad()
 def closed_form(
-    model: Transformer, examples: Examples, neurons: Tensor, replacements: Sequence[Tensor]
+    model: Transformer,
+    examples: Examples,
+    resid: Tensor,
+    neurons: Tensor,
+    replacements: Sequence[Tensor],
 ) -> list[Tensor]:
-    """Costs of all these neurons from one forward pass.
+    """Costs of all these neurons from x.
 
     Args:
         examples: one batch, on the model's device.
+        resid: [n, length, d_model] x at its answers.
         neurons: [k] indices.
         replacements: for each answer wanted, the [k] values that the neurons are set to; zeros
             for removal.
@@ -50,7 +55,6 @@ def closed_form(
         Beside these and a few numbers for each firing neuron, memory is bounded by `ENTRIES` times
         the vocabulary.
     """
-    resid = model.residual(examples.prompts, examples.answers[:, :-1])
     log_probs = model.readout(resid).log_softmax(dim=-1).flatten(0, 1)
     acts = model.sae.activate(resid, neurons).flatten(0, 1)
     targets, effects = examples.answers[:, 1:].flatten(), readout_effects(model)[neurons]
@@ -101,7 +105,11 @@ def _costs_where_silent(
 
 @torch.no_grad()
 def one_by_one(
-    model: Transformer, examples: Examples, neurons: Tensor, replacements: Sequence[Tensor]
+    model: Transformer,
+    examples: Examples,
+    _resid: Tensor,
+    neurons: Tensor,
+    replacements: Sequence[Tensor],
 ) -> list[Tensor]:
     """The same by one forward pass for each neuron, which a hook removes: the reference."""
 
@@ -122,5 +130,5 @@ def one_by_one(
     return costs
 
 
-Costs = Callable[[Transformer, Examples, Tensor, Sequence[Tensor]], list[Tensor]]
+Costs = Callable[[Transformer, Examples, Tensor, Tensor, Sequence[Tensor]], list[Tensor]]
 METHODS: dict[str, Costs] = {"closed": closed_form, "hooks": one_by_one}

@@ -6,16 +6,15 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import residuals
+from toytask_cli.analysis.matched import Matched
 from toytask_cli.dataset import PARTS, Grid
 from toytask_cli.errors import ToytaskError, UsageError
-from toytask_cli.model import Transformer
 from toytask_cli.objective import exact_match
 from toytask_cli.tokenizer import PAD
 
 
 class Survey(NamedTuple):
-    """One forward pass over all tasks at the same pairs, on the CPU."""
+    """What one look at all tasks at the same pairs says, on the CPU."""
 
     right: Tensor  # [task, pair] bool, exact match
     density: Tensor  # [task, d_sae] share of the task's answer positions where the neuron fires
@@ -23,14 +22,15 @@ class Survey(NamedTuple):
 
 
 @torch.no_grad()
-def survey(model: Transformer, grid: Grid, pairs: Tensor) -> Survey:
-    """Looks at all tasks at these pairs, [n] with n > 0, padding left out."""
-    rights = torch.empty(len(grid.tasks), len(pairs), dtype=torch.bool)
+def survey(matched: Matched) -> Survey:
+    """Looks at all tasks at these pairs, of which there must be some, padding left out."""
+    model = matched.model
+    rights = torch.empty(len(matched.grid.tasks), len(matched.pairs), dtype=torch.bool)
     fired, positions = [], []
     acts = torch.zeros(model.sae.encoder.out_features, dtype=torch.float64)
-    for right, examples in zip(rights, grid.matched(pairs), strict=True):
+    for task, right in enumerate(rights):
         counts, n, start = torch.zeros_like(acts), 0, 0
-        for batch, resid in residuals(model, examples):
+        for batch, resid in matched.batches(task):
             right[start : start + len(batch)] = exact_match(model.readout(resid), batch.answers)
             start += len(batch)
             real = model.sae.activate(resid[batch.answers[:, 1:] != PAD])
@@ -55,13 +55,12 @@ class PairCounts:
 
 
 def pairs_to_judge(
-    grid: Grid, candidates: Tensor, right: Tensor, limit: int | None, draw: torch.Generator
+    grid: Grid, right: Tensor, limit: int | None, draw: torch.Generator
 ) -> tuple[Tensor, PairCounts]:
-    """The candidates that are right for every task, or a random sample of them.
+    """The rows of the candidates that are right for every task, or of a random sample of them.
 
     Args:
-        candidates: [n] pairs.
-        right: [task, n] whether the model gets them right.
+        right: [task, candidate] whether the model gets them right.
         limit: number of pairs to draw, or None for all; all as well where there are fewer.
         draw: where the sample comes from.
 
@@ -71,7 +70,7 @@ def pairs_to_judge(
     """
     if limit is not None and limit < 1:
         raise UsageError(f"pairs is {limit}: must be 1 or more")
-    known = candidates[right.all(dim=0)]
+    known = right.all(dim=0).nonzero()[:, 0]
     if not len(known):
         raise ToytaskError(
             "the model answers no validation pair correctly for every task: train it longer"
@@ -82,7 +81,7 @@ def pairs_to_judge(
     validation = grid.parts == PARTS.index("validation")
     return used, PairCounts(
         twin_elsewhere=int((validation.any(dim=0) & ~validation.all(dim=0)).sum()),
-        candidates=len(candidates),
+        candidates=right.shape[1],
         wrong={task.name: int((~right[i]).sum()) for i, task in enumerate(grid.tasks)},
         right=len(known),
         used=len(used),

@@ -11,9 +11,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from toytask_cli.analysis.matched import Matched
 from toytask_cli.analysis.removal_costs import Costs
-from toytask_cli.dataset import Grid
-from toytask_cli.model import Transformer
 from toytask_cli.tokenizer import PAD
 
 # Pairs worked on at once. It decides which random numbers a pair gets, so it is no option.
@@ -35,9 +34,8 @@ class Tally(NamedTuple):
 
 
 def tally(
-    model: Transformer,
-    grid: Grid,
-    pairs: Tensor,
+    matched: Matched,
+    rows: Tensor,
     means: Tensor,
     costs: Costs,
     draw: torch.Generator,
@@ -46,11 +44,12 @@ def tally(
     """Runs through the pairs, chunk by chunk.
 
     Args:
-        pairs: [n] to measure on.
+        rows: [n] of the pairs, to measure on.
         means: [d_sae] what mean ablation sets neurons to; neurons with mean 0 cost nothing.
         costs: how to find the costs of one chunk, a value of `removal_costs.METHODS`.
         draw: where halves and resamples come from.
     """
+    model, grid = matched.model, matched.grid
     device = model.readout.weight.device
     means = means.to(device)
     live = means.nonzero().squeeze(-1)
@@ -61,13 +60,13 @@ def tally(
     place_sums = torch.zeros(n_tasks, n_places, len(live), device=device)
     at_place = torch.zeros(n_tasks, n_places, dtype=torch.int64, device=device)
     totals = torch.zeros(3 + resamples, device=device)
-    halves = torch.randperm(len(pairs), generator=draw) % 2
-    for chunk, half in zip(pairs.split(CHUNK), halves.split(CHUNK), strict=True):
+    halves = torch.randperm(len(rows), generator=draw) % 2
+    for chunk, half in zip(rows.split(CHUNK), halves.split(CHUNK), strict=True):
         weights = _weights(half, resamples, draw).to(device)
         totals += weights.sum(dim=1)
-        for task, examples in enumerate(grid.matched(chunk)):
-            batch = examples.cut().to(device)
-            removed, averaged = costs(model, batch, live, values)
+        for task in range(n_tasks):
+            batch, resid = matched.look(task, chunk)
+            removed, averaged = costs(model, batch, resid, live, values)
             real = batch.answers[:, 1:] != PAD
             lengths = real.sum(dim=1, keepdim=True)
             sums[task].addmm_(weights, removed.sum(dim=1) / lengths)
@@ -75,19 +74,19 @@ def tally(
             place_sums[task, : real.shape[1]] += removed.sum(dim=0)
             at_place[task, : real.shape[1]] += real.sum(dim=0)
     # A half or a resample of very few pairs can be empty; such a resample says what all pairs say.
-    rows = sums / totals.clamp(min=1).unsqueeze(-1)
-    resampled = torch.where(totals[3:, None] > 0, rows[:, 3:], rows[:, :1])
+    found = sums / totals.clamp(min=1).unsqueeze(-1)
+    resampled = torch.where(totals[3:, None] > 0, found[:, 3:], found[:, :1])
     low, high = _interval(resampled)
 
     def wide(part: Tensor) -> Tensor:
         return _widen(part, live, len(means))
 
     return Tally(
-        importance=wide(rows[:, 0]),
+        importance=wide(found[:, 0]),
         low=wide(low),
         high=wide(high),
-        halves=wide(rows[:, 1:3]),
-        mean_ablation=wide(mean_sums / len(pairs)),
+        halves=wide(found[:, 1:3]),
+        mean_ablation=wide(mean_sums / len(rows)),
         by_place=wide(place_sums / at_place.clamp(min=1).unsqueeze(-1)),
         at_place=at_place.cpu(),
     )

@@ -63,9 +63,9 @@ def ablate(
     grid = opened.grid()
     removed_indices(grid, remove or [])
     model = opened.model(grid, find_device(device))
-    found = score_neurons(model, grid, seed=seed, resamples=1).tensors
+    scores = score_neurons(model, grid, seed=seed, resamples=1)
     ablation = measure(
-        model, grid, found,
+        scores,
         remove=remove or [], tolerance=tolerance, neurons=chosen, error=error, seed=seed,
     )  # fmt: skip
     name = name or ablation.default_name

@@ -12,7 +12,7 @@ from toytask_cli.analysis.ablation_report import ablation_name
 from toytask_cli.analysis.choice import choose_removal
 from toytask_cli.analysis.conversation import Answer, Variant, answer_prompts
 from toytask_cli.analysis.explanation import Seen, see
-from toytask_cli.analysis.importance import ImportanceTensors, score_neurons
+from toytask_cli.analysis.importance import NeuronScores, score_neurons
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError, UsageError, shortened, unknown
 from toytask_cli.hooks import checked_neurons
@@ -91,7 +91,7 @@ class Chat:
         Raises:
             UsageError: an unknown task, every task, or a tolerance below 0.
         """
-        removal = choose_removal(self.model, self.grid, self.measured, tasks, tolerance)
+        removal = choose_removal(self.measured, tasks, tolerance)
         removed = [name for name in self.grid.task_names if name in tasks]
         name = ablation_name(removed, "automatic" if tolerance is None else "tolerance", tolerance)
         self.columns[name] = Variant(removal.neurons)
@@ -157,9 +157,9 @@ class Chat:
         return generator(self.seed, "chat")
 
     @cached_property
-    def measured(self) -> ImportanceTensors:
+    def measured(self) -> NeuronScores:
         """Every neuron's importance, measured when it is first asked for: some seconds."""
-        return score_neurons(self.model, self.grid, seed=0, resamples=1).tensors
+        return score_neurons(self.model, self.grid, seed=0, resamples=1)
 
     @cached_property
     def seen(self) -> Seen:
@@ -173,7 +173,7 @@ class Chat:
             ToytaskError: neither has been done, or the run's was of other weights.
         """
         if "measured" in vars(self):
-            return self.measured.importance
+            return self.measured.tensors.importance
         found = self.run.read_tensors("importance").get("importance")
         shape = (len(self.grid.task_names), self.d_sae)
         if found is None or (found.shape, found.dtype) != (shape, torch.float32):

@@ -55,7 +55,7 @@ def importance(
     if method == "hooks":
         err().print("one neuron at a time: this takes minutes", style="dim")
     scores = score_neurons(model, grid, seed=seed, pairs=pairs, method=method)
-    found = report_importance(model, grid, scores)
+    found = report_importance(scores)
     name = "importance" if pairs is None else "importance-sample"
     opened.write_tensors(name, scores.tensors._asdict())
     report = opened.write_report(name, {"seed": seed, **asdict(found)})
