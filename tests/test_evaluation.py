@@ -2,12 +2,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from memorised import memorised
 
 from toytask_cli.analysis import evaluation
 from toytask_cli.analysis.evaluation import evaluate, has_carry
 from toytask_cli.analysis.mistakes import MISTAKES, answer_texts, classify
 from toytask_cli.analysis.prediction import answer_loss, decode_greedily, outputs, score
 from toytask_cli.analysis.statistics import wilson
+from toytask_cli.dataset import pad_to
 from toytask_cli.runs.run import Run
 
 
@@ -97,6 +99,18 @@ def test_greedy_probabilities_are_those_of_the_tokens_written(model, grid):
         if token != 0:
             assert probability.item() == pytest.approx(chances[token].item(), rel=1e-5)
         answer = torch.cat([answer, chances.argmax().view(1, 1)], dim=1)
+
+
+def test_writing_ends_with_the_last_answer():
+    model, grid = memorised("sum", "concat")
+    sums, concats = grid.matched(torch.arange(grid.n_pairs))
+    for examples, steps in ((sums, 2), (concats, 3)):
+        with pytest.MonkeyPatch.context() as patch:
+            decode, calls = model.decode, []
+            patch.setattr(model, "decode", lambda *args: calls.append(args) or decode(*args))
+            said, _ = decode_greedily(model, examples.prompts, 5)
+        assert len(calls) == steps
+        assert torch.equal(said, pad_to(examples.answers[:, 1:], 5))
 
 
 def test_the_report_adds_up(model, grid):

@@ -92,7 +92,8 @@ def decode_greedily(model: Transformer, prompts: Tensor, length: int) -> tuple[T
         length: tokens to write at most.
 
     Returns:
-        [n, length] the tokens, pads after `E`, and [n, length] their probabilities.
+        [n, length] the tokens, pads after `E`, and [n, length] their probabilities, anything at
+        pads.
     """
     batches = prompts.to(model.readout.weight.device).split(BATCH)
     written = [_decode_batch(model, batch, length) for batch in batches]
@@ -105,13 +106,15 @@ def _decode_batch(model: Transformer, prompts: Tensor, length: int) -> tuple[Ten
     """`decode_greedily` of one batch, on the model's device."""
     source = model.encode(prompts)
     answers = torch.full_like(prompts[:, :1], BOS)
-    written, probabilities = [], []
+    written = answers.new_full((len(prompts), length), PAD)
+    probabilities = torch.zeros(len(prompts), length, device=prompts.device)
     over = torch.zeros_like(prompts[:, 0], dtype=torch.bool)
-    for _ in range(length):
+    for at in range(length):
         chances = model.readout(model.decode(answers, source)[:, -1]).softmax(dim=-1)
-        chance, token = chances.max(dim=-1)
-        written.append(token.masked_fill(over, PAD))
-        probabilities.append(chance)
+        probabilities[:, at], token = chances.max(dim=-1)
+        written[:, at] = token.masked_fill(over, PAD)
         over = over | (token == EOS)
+        if over.all():
+            break
         answers = torch.cat([answers, token[:, None]], dim=1)
-    return torch.stack(written, dim=1), torch.stack(probabilities, dim=1)
+    return written, probabilities
