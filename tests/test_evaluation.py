@@ -101,16 +101,15 @@ def test_greedy_probabilities_are_those_of_the_tokens_written(model, grid):
         answer = torch.cat([answer, chances.argmax().view(1, 1)], dim=1)
 
 
-def test_writing_ends_with_the_last_answer():
+@pytest.mark.parametrize(("task", "steps"), [(0, 2), (1, 3)], ids=["sum", "concat"])
+def test_writing_ends_with_the_last_answer(task, steps, monkeypatch):
     model, grid = memorised("sum", "concat")
-    sums, concats = grid.matched(torch.arange(grid.n_pairs))
-    for examples, steps in ((sums, 2), (concats, 3)):
-        with pytest.MonkeyPatch.context() as patch:
-            decode, calls = model.decode, []
-            patch.setattr(model, "decode", lambda *args: calls.append(args) or decode(*args))
-            said, _ = decode_greedily(model, examples.prompts, 5)
-        assert len(calls) == steps
-        assert torch.equal(said, pad_to(examples.answers[:, 1:], 5))
+    examples = grid.matched(torch.arange(grid.n_pairs))[task]
+    decode, calls = model.decode, []
+    monkeypatch.setattr(model, "decode", lambda *args: calls.append(args) or decode(*args))
+    said, _ = decode_greedily(model, examples.prompts, 5)
+    assert len(calls) == steps
+    assert torch.equal(said, pad_to(examples.answers[:, 1:], 5))
 
 
 def test_the_report_adds_up(model, grid):
