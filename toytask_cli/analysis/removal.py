@@ -61,8 +61,8 @@ def logits_without(
             if mask.sum() <= (mask - gone).count_nonzero():
                 logits, gone = start.clone(), torch.zeros_like(gone)
             changed = (mask - gone).nonzero().squeeze(-1)
-            weights = acts[changed] * (mask - gone)[changed, None]
-            logits.view(-1, logits.shape[-1]).addmm_(weights.T, effects[changed], alpha=-1)
+            signed = effects[changed] * (mask - gone)[changed, None]
+            logits.view(-1, logits.shape[-1]).addmm_(acts[changed].T, signed, alpha=-1)
             gone = mask
             yield number, batch, logits
 
