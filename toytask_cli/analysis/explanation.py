@@ -10,10 +10,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad
 
 from toytask_cli.analysis.conversation import Variant, look_up, write_answers
-from toytask_cli.analysis.prediction import residuals
+from toytask_cli.analysis.prediction import all_residuals
 from toytask_cli.analysis.removal_costs import readout_effects
 from toytask_cli.dataset import Examples, Grid
 from toytask_cli.hooks import checked_neurons
@@ -103,10 +102,7 @@ def see(model: Transformer, grid: Grid, limit: int = EXAMPLES) -> Seen:
     examples = grid.part(grid.report_part)
     order = torch.randperm(len(examples), generator=generator(grid.spec.split_seed, "see"))
     examples = examples.take(order[:limit].sort().values)
-    length = examples.answers.shape[1] - 1
-    # A batch is only as long as its own longest answer.
-    parts = (pad(x.cpu(), (0, 0, 0, length - x.shape[1])) for _, x in residuals(model, examples))
-    return Seen(examples, torch.cat([*parts]), grid.report_part)
+    return Seen(examples, all_residuals(model, examples).cpu(), grid.report_part)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import BATCH
+from toytask_cli.analysis.prediction import BATCH, all_residuals
 from toytask_cli.dataset import Examples, Grid
 from toytask_cli.model import Transformer
 
@@ -27,8 +27,8 @@ class Matched:
 
     def __init__(self, model: Transformer, grid: Grid, pairs: Tensor):
         self.model, self.grid, self.pairs = model, grid, pairs
-        longest = grid.answers.shape[-1] - 1
-        self._shape = (len(pairs), longest, model.readout.in_features)
+        positions = len(grid.tasks) * len(pairs) * (grid.answers.shape[-1] - 1)
+        self._keeps = 4 * positions * model.readout.in_features <= KEPT
         self._kept: dict[int, Tensor] = {}
 
     def batches(self, task: int, rows: Tensor | None = None) -> Iterator[tuple[Examples, Tensor]]:
@@ -44,29 +44,14 @@ class Matched:
             The examples, answers cut to the longest, and x [n, length, d_model], anything at pads;
             both on the model's device.
         """
-        examples = self._examples(task, rows)
-        if not self._is_kept():
-            return examples, self._resid(examples)
+        device = self.model.readout.weight.device
+        examples = self._examples(task, self.pairs[rows]).cut().to(device)
+        read = examples.answers[:, :-1]
+        if not self._keeps:
+            return examples, self.model.residual(examples.prompts, read)
         if task not in self._kept:
-            self._kept[task] = self._all(task)
-        length = examples.answers.shape[1] - 1
-        return examples, self._kept[task][rows.to(self._kept[task].device), :length]
+            self._kept[task] = all_residuals(self.model, self._examples(task, self.pairs))
+        return examples, self._kept[task][rows.to(device), : read.shape[1]]
 
-    def _is_kept(self) -> bool:
-        n, length, d_model = self._shape
-        return 4 * len(self.grid.tasks) * n * length * d_model <= KEPT
-
-    def _all(self, task: int) -> Tensor:
-        """[pair, length of the longest answer, d_model] x, and 0 beyond an answer's batch."""
-        resid = torch.zeros(self._shape, device=self.model.readout.weight.device)
-        for rows in torch.arange(len(self.pairs)).split(BATCH):
-            made = self._resid(self._examples(task, rows))
-            resid[rows[0] : rows[-1] + 1, : made.shape[1]] = made
-        return resid
-
-    def _examples(self, task: int, rows: Tensor) -> Examples:
-        examples = self.grid.examples(torch.full_like(rows, task), self.pairs[rows])
-        return examples.cut().to(self.model.readout.weight.device)
-
-    def _resid(self, examples: Examples) -> Tensor:
-        return self.model.residual(examples.prompts, examples.answers[:, :-1])
+    def _examples(self, task: int, pairs: Tensor) -> Examples:
+        return self.grid.examples(torch.full_like(pairs, task), pairs)

@@ -64,6 +64,16 @@ def residuals(model: Transformer, examples: Examples) -> Iterator[tuple[Examples
         yield batch, model.residual(batch.prompts, batch.answers[:, :-1])
 
 
+def all_residuals(model: Transformer, examples: Examples) -> Tensor:
+    """[n, length, d_model] x of all of them together, on the model's device, anything at pads."""
+    shape = len(examples), examples.answers.shape[1] - 1, model.readout.in_features
+    found, start = torch.zeros(shape, device=model.readout.weight.device), 0
+    for batch, resid in residuals(model, examples):
+        found[start : start + len(batch), : resid.shape[1]] = resid
+        start += len(batch)
+    return found
+
+
 def _batches(model: Transformer, examples: Examples, size: int) -> Iterator[Examples]:
     """In order, on the model's device, answers no longer than the longest of the batch."""
     for batch in examples.batches(size):
