@@ -55,7 +55,7 @@ def test_after_is_what_eval_says_with_the_ablation_in_place(toytask: Command, er
 def test_eval_says_where_the_neurons_were_chosen_on_what_it_measures(toytask: Command):
     ablate(toytask, "--remove", "sum", "--tolerance", "0.3")
     measured = ["eval", "--ablation", "remove-sum-tol0.3", "--no-figures"]
-    said = "neurons are chosen on pairs of this part"
+    said = "neurons are chosen on pairs of this split"
     assert said not in toytask(*measured).out
     assert said in toytask(*measured, "--split", "validation").out
     assert said not in toytask("eval", "--split", "validation", "--no-figures").out
@@ -157,6 +157,6 @@ def test_a_task_that_had_nothing_is_not_called_gone_or_lost() -> None:
 
 
 def test_right_digits_in_wrong_tokens_are_told_from_the_truth() -> None:
-    assert said({"said": "10", "truth": "10"}) == "10 (in other tokens)"
-    assert said({"said": "", "truth": "10"}) == "(nothing)"
-    assert said({"said": "1", "truth": "10"}) == "1"
+    assert said({"prediction": "10", "target": "10"}) == "10 (in other tokens)"
+    assert said({"prediction": "", "target": "10"}) == "(nothing)"
+    assert said({"prediction": "1", "target": "10"}) == "1"

@@ -148,11 +148,11 @@ def test_what_the_model_says_instead_is_counted_and_quoted() -> None:
     report = run(tolerance=0.1)
     instead = report.instead["concat"]
     wrong = round((1 - report.test.after["concat"].accuracy) * len(REPORT))
-    assert instead.wrong == instead.looked_at == sum(instead.mistakes.values()) == wrong
+    assert instead.wrong == instead.looked_at == sum(instead.error_types.values()) == wrong
     for answer in instead.examples:
         assert answer.task == "concat"
-        assert answer.said != answer.truth
-        assert answer.truth == answer.prompt.replace("C", "")
+        assert answer.prediction != answer.target
+        assert answer.target == answer.prompt.replace("C", "")
 
 
 def test_the_joint_effect_is_measured_where_importance_was() -> None:

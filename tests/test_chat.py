@@ -59,8 +59,8 @@ def test_json_is_one_object_a_line_of_the_promised_shape(feed, monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     result = feed("4c7\n4+7\n", "--json", "--ablation", "no-concat")
     first, second = map(json.loads, result.out.splitlines())
-    assert (first["prompt"], first["truth"]) == ("4C7", "47")
-    assert first.keys() == second.keys() == {"prompt", "truth", "answers"}
+    assert (first["prompt"], first["target"]) == ("4C7", "47")
+    assert first.keys() == second.keys() == {"prompt", "target", "answers"}
     assert list(first["answers"]) == ["trained", "no-concat"]
     for answer in first["answers"].values():
         assert answer.keys() == {"text", "correct", "probabilities"}

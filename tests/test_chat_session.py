@@ -7,9 +7,9 @@ from memorised_run import CPU, memorised_run
 
 from toytask_cli.analysis.ablation import ablate
 from toytask_cli.analysis.conversation import Variant, look_up
+from toytask_cli.analysis.error_types import answer_texts
 from toytask_cli.analysis.explanation import explain
 from toytask_cli.analysis.importance import score_neurons
-from toytask_cli.analysis.mistakes import answer_texts
 from toytask_cli.analysis.prediction import decode_greedily
 from toytask_cli.cli.chat_commands import obey
 from toytask_cli.cli.chat_session import BY_HAND, TRAINED, Chat

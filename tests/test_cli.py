@@ -50,7 +50,7 @@ def test_no_command_at_all_shows_the_help(toytask: Command):
         (["data", "--digits", "9"], 2, "digits is 9: must be 1 to 3"),
         (["data", "--train-fraction", "1.2"], 2, "train_fraction is 1.2"),
         (["data", "--train-fraction", "0.9"], 2, "validation_fraction is 0.2"),
-        (["data", "--split", "pears"], 2, "did you mean 'pair'"),
+        (["data", "--split-by", "pears"], 2, "did you mean 'pair'"),
         (["data", "12x34"], 1, "'X' in '12x34' is not in the vocabulary"),
         (["data", "120+1"], 1, "120 is out of range: operands go from 0 to 99"),
         (["data", "--seed", "9" * 20], 2, "must be 9223372036854775807 at most"),
@@ -62,9 +62,9 @@ def test_no_command_at_all_shows_the_help(toytask: Command):
         (
             ["train", "--train-fraction", "1e-9"],
             2,
-            "no example of sum is left for the train part",
+            "no example of sum is left for the train split",
         ),
-        (["data", "--digits", "1", "--validation-fraction", "0.004"], 2, "the validation part"),
+        (["data", "--digits", "1", "--validation-fraction", "0.004"], 2, "the validation split"),
         (["train", "--n-heads", "64"], 2, "must be a divisor of 256, 32 at most"),
         (["train", "--lambda", "-1"], 2, "lambda is -1.0: must be 0 or more"),
         (["train", "--lr", "fast"], 2, "'--lr'"),
@@ -127,7 +127,7 @@ def test_ctrl_c_leaves_at_once_until_pytorch_is_there(importing):
     code = (
         "import signal, sys\n"
         "from types import ModuleType, SimpleNamespace\n"
-        "from toytask_cli.cli.interrupt import leave_while_starting\n"
+        "from toytask_cli.cli.signals import leave_while_starting\n"
         "torch = sys.modules['torch'] = ModuleType('torch')\n"
         f"torch.__spec__ = SimpleNamespace(_initializing={importing})\n"
         "leave_while_starting()\n"
@@ -153,12 +153,12 @@ def test_data_shows_counts_vocabulary_and_resplit_answers(toytask: Command):
     assert "vocabulary of 204 tokens" in said
 
 
-def test_data_shows_one_prompt_and_its_part(toytask: Command):
+def test_data_shows_one_prompt_and_its_split(toytask: Command):
     said = toytask("data", "12C34").out
     assert "B 12 C 34 E" in said
     assert "B 123 4 E" in said
-    assert re.search("in the (train|validation|test) part", said)
-    assert "re-splits" in said
+    assert re.search("(train|validation|test) split", said)
+    assert "merge" in said
 
 
 @pytest.mark.parametrize("args", [[], ["47 c 23"]])

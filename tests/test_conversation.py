@@ -5,9 +5,9 @@ import torch
 from memorised import memorised
 
 from toytask_cli.analysis import prediction
-from toytask_cli.analysis.conversation import Variant, answer_prompts, describe_mistake, look_up
+from toytask_cli.analysis.conversation import Variant, answer_prompts, describe_error, look_up
+from toytask_cli.analysis.error_types import answer_texts
 from toytask_cli.analysis.explanation import explain, look_at_neuron, see
-from toytask_cli.analysis.mistakes import answer_texts
 from toytask_cli.analysis.prediction import decode_greedily, score
 from toytask_cli.analysis.sparsity import measure_sparsity
 from toytask_cli.errors import ToytaskError
@@ -75,7 +75,7 @@ def test_a_column_says_what_the_model_says_with_its_neurons_removed(known):
         for answers, row in zip(found, chances, strict=True):
             answer = answers[name]
             assert answer.probabilities == pytest.approx(row[: len(answer.tokens)].tolist())
-    assert [answers["trained"].text for answers in found] == [p.plain_truth for p in PROMPTS]
+    assert [answers["trained"].text for answers in found] == [p.plain_target for p in PROMPTS]
 
 
 @pytest.mark.parametrize(
@@ -97,12 +97,12 @@ def test_a_column_says_what_the_model_says_with_its_neurons_removed(known):
 )
 def test_a_wrong_answer_is_told_by_what_it_is_closest_to(said, tokens, closest):
     tasks = find_tasks(["sum", "concat", "diff"])
-    assert describe_mistake(said, tokens.split(), Prompt(CONCAT, 47, 23), tasks) == closest
+    assert describe_error(said, tokens.split(), Prompt(CONCAT, 47, 23), tasks) == closest
 
 
 def test_all_tasks_that_give_the_wrong_answer_are_named():
     tasks = find_tasks(["sum", "concat", "max", "diff"])
-    said = describe_mistake("7", ["7", "E"], Prompt(CONCAT, 7, 0), tasks)
+    said = describe_error("7", ["7", "E"], Prompt(CONCAT, 7, 0), tasks)
     assert said == "the answer of sum and max and diff"
 
 
@@ -178,7 +178,7 @@ def test_a_neurons_density_is_that_of_the_sparsity_report(known, monkeypatch):
 
 def test_the_prompts_that_excite_a_neuron_most_are_found(known):
     model, grid = known
-    examples = grid.part("test")
+    examples = grid.split("test")
     with recording(model) as record, torch.no_grad():
         model(examples.prompts, examples.answers[:, :-1])
     peaks = (record["sae"] * (examples.answers[:, 1:] != 0).unsqueeze(-1)).amax(dim=1)

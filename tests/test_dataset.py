@@ -4,7 +4,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from toytask_cli.dataset import PARTS, StringDataset, build_grid, padded_length
+from toytask_cli.dataset import SPLITS, StringDataset, build_grid, padded_length
 from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import DataSpec, resolve
 from toytask_cli.tasks import TASKS, Task
@@ -15,7 +15,7 @@ specs = st.builds(
         lambda names: st.integers(2, len(names)).map(lambda n: tuple(names[:n]))
     ),
     digits=st.just(1),
-    split=st.sampled_from(["pair", "example"]),
+    split_by=st.sampled_from(["pair", "example"]),
     train_fraction=st.floats(0.1, 0.5),
     validation_fraction=st.floats(0.1, 0.5),
     split_seed=st.integers(0, 1000),
@@ -40,11 +40,11 @@ def test_every_example_is_its_prompt_and_answer_tokenised_one_by_one(spec):
 @settings(max_examples=25)
 def test_parts_are_disjoint_complete_and_of_the_size_asked_for(spec):
     grid = build_grid(spec)
-    parts = [grid.part(name) for name in PARTS]
+    parts = [grid.split(name) for name in SPLITS]
     seen = [set(zip(p.tasks.tolist(), p.pairs.tolist(), strict=True)) for p in parts]
-    n = grid.parts.numel()
+    n = grid.splits.numel()
     assert sum(map(len, seen)) == len(set.union(*seen)) == n
-    unit = len(grid.tasks) if spec.split == "pair" else 1
+    unit = len(grid.tasks) if spec.split_by == "pair" else 1
     assert abs(len(parts[0]) - n * spec.train_fraction) <= unit
     assert abs(len(parts[1]) - n * spec.validation_fraction) <= unit
 
@@ -58,28 +58,28 @@ def test_matched_pairs_were_never_trained_on_and_never_overlap(spec):
     except ToytaskError:
         assume(False)
     assert not choose & report
-    trained = set(grid.part("train").pairs.tolist())
+    trained = set(grid.split("train").pairs.tolist())
     assert not (choose | report) & trained
 
 
 def test_a_split_that_leaves_no_matched_pairs_is_one_line():
-    spec = DataSpec(tasks=tuple(TASKS), digits=1, split="example", validation_fraction=0.1)
-    with pytest.raises(ToytaskError, match="train with --split pair"):
+    spec = DataSpec(tasks=tuple(TASKS), digits=1, split_by="example", validation_fraction=0.1)
+    with pytest.raises(ToytaskError, match="train with --split-by pair"):
         build_grid(spec).matched_pairs()
 
 
 def test_the_same_spec_gives_the_same_grid_and_another_seed_another_split():
     one, same, other = (build_grid(DataSpec(digits=1, split_seed=s)) for s in (3, 3, 4))
-    assert torch.equal(one.parts, same.parts)
-    assert not torch.equal(one.parts, other.parts)
+    assert torch.equal(one.splits, same.splits)
+    assert not torch.equal(one.splits, other.splits)
 
 
 def test_the_default_grid_has_the_sources_counts():
     grid = build_grid(DataSpec())
-    assert [len(grid.part(name)) for name in PARTS] == [6000, 4000, 10000]
+    assert [len(grid.split(name)) for name in SPLITS] == [6000, 4000, 10000]
     assert grid.prompts.shape == (2, 10000, 5)
     assert grid.answers.shape == (2, 10000, 4)
-    assert grid.resplit().sum(dim=1).tolist() == [0, 1889]
+    assert grid.merged_tokens().sum(dim=1).tolist() == [0, 1889]
     two_numbers = (grid.answers[1] != 0).sum(dim=-1) == 4
     assert two_numbers.float().mean().item() == pytest.approx(0.9722)
 
@@ -87,8 +87,8 @@ def test_the_default_grid_has_the_sources_counts():
 @pytest.mark.parametrize("seed", range(5))
 def test_a_split_by_pair_teaches_every_answer_token_wherever_an_answer_has_it(seed):
     grid = build_grid(DataSpec(split_seed=seed))
-    assert not grid.novel().any()
-    assert build_grid(DataSpec(split_seed=seed, split="example")).novel().any()
+    assert not grid.unseen_token().any()
+    assert build_grid(DataSpec(split_seed=seed, split_by="example")).unseen_token().any()
 
 
 def test_a_task_whose_answers_are_larger_than_a_sum_is_a_line_in_the_table(monkeypatch):
@@ -100,14 +100,14 @@ def test_a_task_whose_answers_are_larger_than_a_sum_is_a_line_in_the_table(monke
 
 
 def test_a_split_by_pair_keeps_twins_together():
-    parts = build_grid(DataSpec(tasks=("sum", "concat", "max"))).parts
+    parts = build_grid(DataSpec(tasks=("sum", "concat", "max"))).splits
     assert (parts == parts[:1]).all()
 
 
 def test_the_articles_split_has_no_test_part_and_halves_its_matched_pairs():
     grid = build_grid(resolve("article").data_spec())
-    assert grid.report_part == "validation"
-    assert [len(grid.part(name)) for name in PARTS] == [6000, 14000, 0]
+    assert grid.report_split == "validation"
+    assert [len(grid.split(name)) for name in SPLITS] == [6000, 14000, 0]
     halves = grid.matched_pairs()
     assert abs(len(halves[0]) - len(halves[1])) <= 1
 
@@ -116,13 +116,13 @@ def test_the_articles_split_has_no_test_part_and_halves_its_matched_pairs():
 @settings(max_examples=10)
 def test_an_answer_is_novel_when_training_lacks_a_token_of_it_there_at_its_length(spec):
     grid = build_grid(spec)
-    novel = grid.novel()
+    novel = grid.unseen_token()
     for t in range(len(grid.tasks)):
         shown = []
         for answer in grid.answers[t].tolist():
             tokens = [token for token in answer if token]
             shown.append({(len(tokens), place, token) for place, token in enumerate(tokens)})
-        in_training = (grid.parts[t] == 0).tolist()
+        in_training = (grid.splits[t] == 0).tolist()
         taught = set().union(*(s for s, here in zip(shown, in_training, strict=True) if here))
         assert novel[t].tolist() == [bool(s - taught) for s in shown]
 
@@ -135,7 +135,7 @@ def test_matched_examples_are_twins():
 
 def test_the_string_dataset_works_in_a_data_loader():
     grid = build_grid(DataSpec(digits=2))
-    dataset = StringDataset(grid.part("validation"), padded_length(2))
+    dataset = StringDataset(grid.split("validation"), padded_length(2))
     prompts, answers = next(iter(DataLoader(dataset, batch_size=512)))
     assert prompts.shape == answers.shape == (512, 8)
     decoded = grid.tokenizer.decode(prompts[0].tolist())

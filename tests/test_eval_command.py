@@ -26,7 +26,7 @@ def test_eval_of_another_part_or_a_sample_has_a_report_of_its_own(toytask: Comma
     assert (report["split"], report["limit"]) == ("validation", None)
     assert report == json.loads(Path("runs/01/reports/eval-validation.json").read_text())
     result = toytask("eval", *options, "--limit", "7")
-    assert "7 random examples of the validation part" in result.out
+    assert "7 random examples of the validation split" in result.out
     assert json.loads(Path("runs/01/reports/eval-validation-sample.json").read_text())["n"] == 7
     assert Path("runs/01/reports/eval.json").read_bytes() == whole
 

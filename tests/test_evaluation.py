@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from memorised import memorised
 
 from toytask_cli.analysis import evaluation
+from toytask_cli.analysis.error_types import ERROR_TYPES, answer_texts, error_type
 from toytask_cli.analysis.evaluation import evaluate, has_carry
-from toytask_cli.analysis.mistakes import MISTAKES, answer_texts, classify
 from toytask_cli.analysis.prediction import answer_loss, decode_greedily, outputs, score
 from toytask_cli.analysis.statistics import wilson
 from toytask_cli.dataset import pad_to
@@ -57,8 +57,8 @@ def test_a_wilson_interval_holds_the_share_and_stays_within_0_and_1(counts):
     ],
 )  # fmt: skip
 def test_a_wrong_answer_is_classified_by_the_first_kind_that_fits(said, kind):
-    assert classify(said, "70", ["4723"]) == kind
-    assert kind in MISTAKES
+    assert error_type(said, "70", ["4723"]) == kind
+    assert kind in ERROR_TYPES
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_a_wrong_answer_is_classified_by_the_first_kind_that_fits(said, kind):
     [("0", "01", "wrong_length"), ("100", "99", "off_by_one"), ("11", "01", "one_digit")],
 )
 def test_a_zero_in_front_is_a_digit_and_no_number_is_off_by_one_for_it(said, truth, kind):
-    assert classify(said, truth, []) == kind
+    assert error_type(said, truth, []) == kind
 
 
 @given(st.integers(0, 999), st.integers(0, 999))
@@ -81,7 +81,7 @@ def test_carry_is_what_adding_digit_by_digit_says(a, b):
 
 def test_greedy_decoding_is_right_exactly_where_teacher_forcing_is(model, grid):
     for part in ("train", "test"):
-        examples = grid.part(part)
+        examples = grid.split(part)
         said, _ = decode_greedily(model, examples.prompts, grid.answers.shape[-1] - 1)
         written, truths = answer_texts(grid, said), answer_texts(grid, examples.answers)
         right = [text == truth for text, truth in zip(written, truths, strict=True)]
@@ -91,7 +91,7 @@ def test_greedy_decoding_is_right_exactly_where_teacher_forcing_is(model, grid):
 
 
 def test_greedy_probabilities_are_those_of_the_tokens_written(model, grid):
-    example = grid.part("test").take(torch.tensor([3]))
+    example = grid.split("test").take(torch.tensor([3]))
     said, probabilities = decode_greedily(model, example.prompts, 3)
     answer = torch.tensor([[1]])
     for token, probability in zip(said[0], probabilities[0], strict=True):
@@ -114,17 +114,21 @@ def test_writing_ends_with_the_last_answer(task, steps, monkeypatch):
 
 def test_the_report_adds_up(model, grid):
     report, correctness = evaluate(model, grid, "test", None, seed=0)
-    assert report.n == sum(task.n for task in report.tasks.values()) == len(grid.part("test"))
+    assert report.n == sum(task.n for task in report.tasks.values()) == len(grid.split("test"))
     for name, task in report.tasks.items():
         wrong = [w for w in report.wrong if w.task == name]
-        assert sum(task.mistakes.values()) == len(wrong) == round(task.n * (1 - task.accuracy))
-        for one, other in (("carry", "no_carry"), ("resplit", "no_resplit"), ("novel", "no_novel")):
+        assert sum(task.error_types.values()) == len(wrong) == round(task.n * (1 - task.accuracy))
+        for one, other in (
+            ("carry", "no_carry"),
+            ("merged_tokens", "no_merged_tokens"),
+            ("unseen_token", "no_unseen_token"),
+        ):
             slices = [task.slices[one], task.slices[other]]
             assert sum(s.n for s in slices if s) == task.n
             hits = sum(s.n * s.accuracy for s in slices if s)
             assert hits == pytest.approx(task.n * task.accuracy)
     assert report.greedy.agree == report.greedy.n
-    assert all(w.said != w.truth for w in report.wrong)
+    assert all(w.prediction != w.target for w in report.wrong)
     assert (correctness == 1).sum() == round(report.n * report.accuracy)
     assert (correctness >= 0).sum() == report.n
 
@@ -135,7 +139,7 @@ def test_of_many_wrong_answers_some_are_listed_and_all_are_counted(model, grid, 
     some, _ = evaluate(model, grid, "test", None, seed=0)
     assert some.tasks == everything.tasks
     for name, task in some.tasks.items():
-        n = sum(task.mistakes.values())
+        n = sum(task.error_types.values())
         listed = [w for w in some.wrong if w.task == name]
         assert min(n, 2) <= len(listed) <= 3
         assert set(listed) <= {w for w in everything.wrong if w.task == name}
@@ -149,7 +153,7 @@ def test_a_limit_draws_a_sample_that_the_seed_decides(model, grid):
 
 
 def test_scores_do_not_depend_on_the_batches(model, grid):
-    examples = grid.part("test")
+    examples = grid.split("test")
     batches = outputs(model, examples, batch_size=7)
     losses = torch.cat([answer_loss(out.logits, batch.answers) for batch, out in batches])
     torch.testing.assert_close(losses, score(model, examples).loss)

@@ -21,7 +21,7 @@ from conftest import TINY_OPTIONS, TOYTASK, Command, Result, environment
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs import json_files
-from toytask_cli.runs.places import claim_number
+from toytask_cli.runs.paths import claim_number
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 

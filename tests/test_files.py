@@ -73,7 +73,7 @@ def test_a_file_too_large_is_not_read_either(here, read):
 
 @pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999"])
 def test_numbers_that_are_not_finite_are_never_read(here, number):
-    (here / "x").write_text(f'{{"schema_version": 1, "loss": {number}}}')
+    (here / "x").write_text(f'{{"schema_version": 2, "loss": {number}}}')
     with pytest.raises(ToytaskError, match="x is cut or no JSON"):
         json_files.read(here / "x", "")
     tensor_files.write(here / "y", {"loss": torch.tensor([1.0, float(number)])})

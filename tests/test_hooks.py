@@ -14,7 +14,7 @@ from toytask_cli.recipe import resolve
 
 RECIPE = resolve("default", {"digits": 1, "d_model": 16, "n_heads": 2, "d_ff": 32, "d_sae": 24})
 GRID: Grid = build_grid(RECIPE)
-EXAMPLES = GRID.part("validation")
+EXAMPLES = GRID.split("validation")
 DEAD = 5
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import TOYTASK, Command, environment
 from memorised_run import memorised_run
 
-from toytask_cli.cli.printable import printable
+from toytask_cli.cli.safe_console import printable
 
 ALPHABETS = [
     "0123456789+CBE ",
@@ -148,7 +148,7 @@ def test_names_of_files_are_shown_as_letters(toytask: Command, place, monkeypatc
 
 def test_what_json_says_is_shown_as_letters(toytask: Command, place, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    for number, recipe in enumerate([{NASTY: 1}, {"split": NASTY}, {"tasks": [NASTY]}]):
+    for number, recipe in enumerate([{NASTY: 1}, {"split_by": NASTY}, {"tasks": [NASTY]}]):
         path = tmp_path / f"{number}.json"
         path.write_text(json.dumps(recipe))
         result = toytask("train", "--recipe", path)

@@ -34,7 +34,7 @@ from toytask_cli.cli.chat_session import Chat
 from toytask_cli.dataset import build_grid
 from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import resolve
-from toytask_cli.runs.datafile import write_data
+from toytask_cli.runs.data_files import write_data
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 

@@ -85,7 +85,7 @@ def test_pairs_whose_twin_was_trained_on_are_counted() -> None:
     choose, report = grid.matched_pairs()
     right = torch.ones(2, len(choose), dtype=torch.bool)
     _, counts = pairs_to_judge(grid, right, None, generator(0, "pairs"))
-    n_validation = int((grid.parts == 1).sum())
+    n_validation = int((grid.splits == 1).sum())
     assert counts.twin_elsewhere == n_validation - 2 * (len(choose) + len(report))
 
 

@@ -70,7 +70,7 @@ def vectors(model, tokens, positions):
 
 
 def test_the_transformer_computes_what_pytorchs_own_computes(model, tiny, grid):
-    examples = grid.part("test")
+    examples = grid.split("test")
     answers = examples.answers[:, :-1]
     source = vectors(model, examples.prompts, model.prompt_positions)
     target = vectors(model, answers, model.answer_positions)
@@ -80,7 +80,7 @@ def test_the_transformer_computes_what_pytorchs_own_computes(model, tiny, grid):
 
 
 def test_cutting_the_padding_off_changes_no_number(model, tiny, grid):
-    examples = grid.part("test")
+    examples = grid.split("test")
     cut = model(examples.prompts, examples.answers[:, :-1]).resid
     prompts, answers = pad_to(examples.prompts, 6), pad_to(examples.answers[:, :-1], 6)
     padded = pytorch_twin(model, tiny)(
@@ -94,7 +94,7 @@ def test_cutting_the_padding_off_changes_no_number(model, tiny, grid):
 
 
 def test_what_is_shared_changes_neither_what_the_model_gives_nor_its_gradients(model, grid):
-    examples = grid.part("test")
+    examples = grid.split("test")
     answers = examples.answers[:, :-1]
     exact = deepcopy(model).double()
     found = []
@@ -111,7 +111,7 @@ def test_what_is_shared_changes_neither_what_the_model_gives_nor_its_gradients(m
 
 
 def test_answers_that_begin_alike_are_asked_about_once(model, grid):
-    examples, widths = grid.part("test"), []
+    examples, widths = grid.split("test"), []
     answers = examples.answers[:, :-1]
     with model.decoder.cross_attention.query.register_forward_hook(
         lambda module, args, output: widths.append(len(output))
@@ -123,7 +123,7 @@ def test_answers_that_begin_alike_are_asked_about_once(model, grid):
 
 
 def test_kept_positions_are_given_what_all_are_given(model, grid):
-    examples = grid.part("test")
+    examples = grid.split("test")
     answers = examples.answers[:, :-1]
     kept = (examples.answers[:, 1:] != PAD).flatten().nonzero()[:, 0]
     assert len(kept) < answers.numel()
@@ -134,7 +134,7 @@ def test_kept_positions_are_given_what_all_are_given(model, grid):
 
 
 def test_no_position_sees_the_answer_after_it(model, grid):
-    examples = grid.part("test")
+    examples = grid.split("test")
     answers = examples.answers[:, :-1].clone()
     before = model(examples.prompts, answers).logits[:, :2]
     answers[:, 2:] = 7
@@ -142,7 +142,7 @@ def test_no_position_sees_the_answer_after_it(model, grid):
 
 
 def test_the_sae_follows_its_equations_and_the_logits_come_from_x(model, grid):
-    examples = grid.part("test")
+    examples = grid.split("test")
     out = model(examples.prompts, examples.answers[:, :-1])
     sae = model.sae
     pre_acts = out.resid @ sae.encoder.weight.T + sae.encoder.bias

@@ -15,7 +15,7 @@ def recipe(tiny):
 
 @pytest.fixture
 def batch(recipe):
-    return build_grid(recipe).part("validation")
+    return build_grid(recipe).split("validation")
 
 
 @pytest.fixture

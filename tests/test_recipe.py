@@ -24,7 +24,7 @@ def test_the_article_preset_is_the_articles_recipe():
         512,
     )
     assert (recipe.alpha, recipe.lambda_, recipe.beta) == (1, 1e-3, 0)
-    assert (recipe.split, recipe.train_fraction, recipe.validation_fraction) == (
+    assert (recipe.split_by, recipe.train_fraction, recipe.validation_fraction) == (
         "example",
         0.3,
         0.7,
@@ -80,7 +80,7 @@ def test_a_value_of_the_wrong_kind_is_refused(key, value):
         {"validation_fraction": 0.0}, {"train_fraction": 1.5}, {"lambda_": -1.0}, {"alpha": -0.1},
         {"separate_alpha": -0.1},
         {"beta": -1.0}, {"lr": 0.0}, {"lr": float("nan")}, {"weight_decay": float("inf")},
-        {"epochs": 0}, {"batch_size": 0}, {"n_heads": 3}, {"seed": -1}, {"split": "pairs"},
+        {"epochs": 0}, {"batch_size": 0}, {"n_heads": 3}, {"seed": -1}, {"split_by": "pairs"},
         {"learnt_accuracy": 1.1}, {"clip": -1.0}, {"validate_every": 0},
     ],
 )  # fmt: skip

@@ -71,7 +71,7 @@ def test_a_directory_that_is_not_empty_is_refused_and_left_as_it_was(here, confi
 def test_a_saved_model_gives_equal_logits_bit_for_bit(run):
     grid = run.grid()
     fresh = new_model(run.config.recipe, len(grid.tokenizer))
-    examples = grid.part("test")
+    examples = grid.split("test")
     assert torch.equal(
         score(run.model(grid, CPU), examples).loss, score(fresh.eval(), examples).loss
     )

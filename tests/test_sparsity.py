@@ -43,10 +43,10 @@ def real_positions(model: Transformer, examples: Examples) -> dict[str, Tensor]:
 
 def test_the_numbers_equal_a_plain_computation_over_the_whole_part(model: Transformer) -> None:
     report, _ = measure_sparsity(model, GRID, "test", batch_size=7)
-    at = real_positions(model, GRID.part("test"))
+    at = real_positions(model, GRID.split("test"))
     fires = at["acts"] > 0
     assert report.all.n == len(fires)
-    assert report.all.n_examples == len(GRID.part("test"))
+    assert report.all.n_examples == len(GRID.split("test"))
     assert report.all.l0 == pytest.approx(float(fires.sum(1).double().mean()))
     assert report.all.l1 == pytest.approx(float(at["acts"].sum(1).mean()), rel=1e-5)
     assert report.all.fraction_nonzero == pytest.approx(float(fires.double().mean()))
@@ -59,7 +59,7 @@ def test_the_numbers_equal_a_plain_computation_over_the_whole_part(model: Transf
 
 
 def test_cross_entropy_and_l1_agree_with_the_objective(model: Transformer) -> None:
-    examples = GRID.part("test")
+    examples = GRID.split("test")
     with torch.no_grad():
         out = model(examples.prompts, examples.answers[:, :-1])
         terms = combine(
@@ -88,7 +88,7 @@ def test_a_perfect_reconstruction_costs_nothing_and_explains_everything(model: T
 
 
 def test_predicting_the_mean_explains_nothing_and_every_neuron_is_dead(model: Transformer) -> None:
-    mean = real_positions(model, GRID.part("test"))["resid"].mean(0)
+    mean = real_positions(model, GRID.split("test"))["resid"].mean(0)
     with torch.no_grad():
         model.sae.encoder.bias.fill_(-1000.0)
         model.sae.decoder.bias.copy_(mean)
@@ -111,7 +111,7 @@ def test_batching_changes_nothing(model: Transformer) -> None:
 
 
 def test_padding_changes_nothing(model: Transformer) -> None:
-    examples = GRID.part("test")
+    examples = GRID.split("test")
     wide = pad_to(examples.answers, examples.answers.shape[1] + 2)
     padded = Examples(examples.prompts, wide, examples.tasks, examples.pairs)
     for short, long in zip(sum_up(model, examples, 3), sum_up(model, padded, 3), strict=True):
@@ -169,7 +169,7 @@ def test_every_number_in_the_report_is_defined(model: Transformer) -> None:
 
 def test_a_part_that_the_split_does_not_have_is_refused(model: Transformer) -> None:
     grid = build_grid(resolve("article", {"digits": 1}))
-    with pytest.raises(ToytaskError, match="test part has no example of some task"):
+    with pytest.raises(ToytaskError, match="test split has no example of some task"):
         measure_sparsity(model, grid, "test")
     with pytest.raises(UsageError, match="did you mean 'test'"):
         measure_sparsity(model, grid, "tset")

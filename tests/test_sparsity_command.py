@@ -33,7 +33,7 @@ def test_the_report_holds_what_the_measurement_found(toytask: Command, run: Run)
     assert report == json.loads(Path("runs/01/reports/sparsity.json").read_text())
     grid = run.grid()
     measured, tensors = measure_sparsity(run.model(grid, torch.device("cpu")), grid, "test")
-    assert report["part"] == "test"
+    assert report["split"] == "test"
     assert report["all"] == vars(measured.all)
     assert report["tasks"] == {name: vars(task) for name, task in measured.tasks.items()}
     for numbers in (report["all"], *report["tasks"].values()):

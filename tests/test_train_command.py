@@ -41,7 +41,7 @@ def test_training_writes_a_whole_run(toytask: Command, here):
     result = toytask("train", *TINY_OPTIONS, "--json")
     report = json.loads(result.out)
     assert report["status"] == "finished"
-    assert report["schema_version"] == 1
+    assert report["schema_version"] == 2
     assert json.loads(Path("runs/01/reports/train.json").read_text()) == report
     names = {str(p.relative_to("runs/01")) for p in Path("runs/01").rglob("*") if p.is_file()}
     assert names == {

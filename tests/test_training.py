@@ -94,7 +94,7 @@ def test_the_same_seed_gives_the_same_bytes(tiny):
 
 
 CHANGES = {
-    "tasks": ("concat", "sum"), "digits": 2, "split": "example", "train_fraction": 0.4,
+    "tasks": ("concat", "sum"), "digits": 2, "split_by": "example", "train_fraction": 0.4,
     "validation_fraction": 0.1, "split_seed": 9, "seed": 9, "d_model": 16, "n_heads": 4,
     "d_ff": 32, "d_sae": 24, "token_scale": 0.2, "position_scale": 0.2, "alpha": 0.5,
     "separate_alpha": 0.5,
@@ -204,7 +204,7 @@ def test_bfloat16_stays_close_to_float32(tiny):
 
 def test_validation_means_do_not_depend_on_the_batches(tiny):
     trainer = make_trainer(tiny)
-    examples = build_grid(tiny).part("validation")
+    examples = build_grid(tiny).split("validation")
     cuts = [examples], [batch.cut() for batch in examples.batches(7)]
     passes = (trainer.engine.validate(cut, Coefficients(1.0, 0.1, 0.1)) for cut in cuts)
     whole, parts = (Validation.of(found.tolist()) for found in passes)
@@ -214,7 +214,7 @@ def test_validation_means_do_not_depend_on_the_batches(tiny):
 
 
 def test_a_step_that_spares_pads_is_the_step_that_does_not(tiny):
-    examples = build_grid(tiny).part("train")
+    examples = build_grid(tiny).split("train")
     assert (examples.answers[:, 1:] == PAD).any()
     found = []
     for spares in (True, False):

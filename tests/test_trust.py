@@ -105,7 +105,7 @@ def test_a_report_that_was_changed_is_refused(run):
 
 
 def test_an_ablation_written_by_hand_is_read(run):
-    by_hand = {"schema_version": 1, "weights_sha256": run.weights_sha256()}
+    by_hand = {"schema_version": 2, "weights_sha256": run.weights_sha256()}
     path = run.path / "ablations" / "mine.json"
     path.write_text(json.dumps({**by_hand, "neurons": [3, 1], "error": "drop"}))
     assert run.read_ablation("mine")["neurons"] == [3, 1]

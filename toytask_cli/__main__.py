@@ -1,6 +1,6 @@
 """The program's start; `python -m toytask_cli` is `toytask`."""
 
-from toytask_cli.cli.interrupt import leave_while_starting
+from toytask_cli.cli.signals import leave_while_starting
 
 
 def main() -> None:

@@ -11,13 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from toytask_cli.errors import ToytaskError, UsageError, unknown
+from toytask_cli.errors import ToytaskError, UsageError, unknown_choice
 from toytask_cli.recipe import DataSpec
 from toytask_cli.rng import generator
 from toytask_cli.tasks import Task, find_tasks
 from toytask_cli.tokenizer import BOS, EOS, PAD, Tokenizer
 
-PARTS = ("train", "validation", "test")
+SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Grid:
     tokenizer: Tokenizer
     prompts: Tensor  # [task, pair, prompt length] int16
     answers: Tensor  # [task, pair, answer length] int16
-    parts: Tensor  # [task, pair] uint8, index into PARTS
+    splits: Tensor  # [task, pair] uint8, index into SPLITS
 
     @property
     def task_names(self) -> list[str]:
@@ -76,19 +76,19 @@ class Grid:
         return self.prompts.shape[1]
 
     @property
-    def report_part(self) -> str:
+    def report_split(self) -> str:
         """Where accuracy is reported: test, or validation in a split that has no test part."""
-        return "test" if (self.parts == PARTS.index("test")).any() else "validation"
+        return "test" if (self.splits == SPLITS.index("test")).any() else "validation"
 
-    def part(self, name: str) -> Examples:
+    def split(self, name: str) -> Examples:
         """All examples of one part, task by task.
 
         Raises:
             UsageError: a part that does not exist.
         """
-        if name not in PARTS:
-            raise unknown("part", name, PARTS)
-        tasks, pairs = torch.nonzero(self.parts == PARTS.index(name), as_tuple=True)
+        if name not in SPLITS:
+            raise unknown_choice("split", name, SPLITS)
+        tasks, pairs = torch.nonzero(self.splits == SPLITS.index(name), as_tuple=True)
         return self.examples(tasks, pairs)
 
     def examples(self, tasks: Tensor, pairs: Tensor) -> Examples:
@@ -110,62 +110,62 @@ class Grid:
             ToytaskError: a split by example left no such pairs.
         """
         choose, report = self._pairs_in("validation"), self._pairs_in("test")
-        if self.report_part != "test":
+        if self.report_split != "test":
             draw = generator(self.spec.split_seed, "halves")
             order = torch.randperm(len(choose), generator=draw)
             halves = choose[order].tensor_split(2)
             choose, report = (half.sort().values for half in halves)
         if not (len(choose) and len(report)):
             raise ToytaskError(
-                "no operand pair is in the same unseen part for every task: train with --split pair"
+                "no operand pair is in one unseen split for every task: train with --split-by pair"
             )
         return choose, report
 
     def _pairs_in(self, name: str) -> Tensor:
-        return torch.nonzero((self.parts == PARTS.index(name)).all(dim=0))[:, 0]
+        return torch.nonzero((self.splits == SPLITS.index(name)).all(dim=0))[:, 0]
 
     def operands(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
         """The two operands of each pair, [n] and [n]."""
         size = 10**self.spec.digits
         return pairs // size, pairs % size
 
-    def place(self, task: Task, a: int, b: int) -> tuple[int, int]:
+    def index_of(self, task: Task, a: int, b: int) -> tuple[int, int]:
         """Where an example is in the tensors: its task's index and its pair."""
         return self.tasks.index(task), a * 10**self.spec.digits + b
 
-    def part_of(self, task: Task, a: int, b: int) -> str:
+    def split_of(self, task: Task, a: int, b: int) -> str:
         """The name of the part that an example is in."""
-        return PARTS[int(self.parts[self.place(task, a, b)])]
+        return SPLITS[int(self.splits[self.index_of(task, a, b)])]
 
-    def resplit(self) -> Tensor:
+    def merged_tokens(self) -> Tensor:
         """[task, pair] whether the answer's tokens are other than the numbers it is made of.
 
         `B12C34E` is: its answer `B1234E` reads as `B 123 4 E` under maximal munch.
         """
         a, b = (operand.numpy() for operand in self.operands(torch.arange(self.n_pairs)))
-        rows = [self._plain_tokens(task.parts(a, b)) for task in self.tasks]
+        rows = [self._plain_tokens(task.numbers(a, b)) for task in self.tasks]
         return torch.from_numpy(np.stack(rows) != self.answers.numpy()).any(dim=-1)
 
-    def novel(self) -> Tensor:
+    def unseen_token(self) -> Tensor:
         """[task, pair] whether the answer has a token that training never shows so.
 
         That is, at this place of an answer of this length: `175` ends the answer of `1C75`, and
         goes on in that of `17C50`. Some are rare: `0` is the sum of one pair alone.
         """
         rows = []
-        for shown, parts in zip(_shown(self.answers), self.parts, strict=True):
-            taught = shown[parts == PARTS.index("train")]
+        for shown, splits in zip(_token_and_length(self.answers), self.splits, strict=True):
+            taught = shown[splits == SPLITS.index("train")]
             places = zip(shown.T, taught.T, strict=True)
             rows.append(torch.stack([~torch.isin(s, t.unique()) for s, t in places]).any(dim=0))
         return torch.stack(rows)
 
-    def _plain_tokens(self, parts: Sequence[np.ndarray]) -> np.ndarray:
+    def _plain_tokens(self, numbers: Sequence[np.ndarray]) -> np.ndarray:
         """[pair, answer length] one token for each number of the answer."""
         tokens = np.full((self.n_pairs, self.answers.shape[-1]), PAD, np.int16)
         tokens[:, 0] = BOS
-        for column, part in enumerate(parts, start=1):
-            tokens[:, column] = part + self.tokenizer.first_number
-        tokens[:, len(parts) + 1] = EOS
+        for column, number in enumerate(numbers, start=1):
+            tokens[:, column] = number + self.tokenizer.first_number
+        tokens[:, len(numbers) + 1] = EOS
         return tokens
 
 
@@ -181,7 +181,7 @@ def build_grid(spec: DataSpec) -> Grid:
     a, b = np.divmod(np.arange(size * size), size)
     names = np.array(tokenizer.tokens[tokenizer.first_number :])
     prompts = [_join("B", names[a], task.symbol, names[b], "E") for task in tasks]
-    answers = [_join("B", *(names[part] for part in task.parts(a, b)), "E") for task in tasks]
+    answers = [_join("B", *(names[number] for number in task.numbers(a, b)), "E") for task in tasks]
     answer_tokens = _tokens(tokenizer, answers)
     return Grid(
         spec=spec,
@@ -189,7 +189,7 @@ def build_grid(spec: DataSpec) -> Grid:
         tokenizer=tokenizer,
         prompts=_tokens(tokenizer, prompts),
         answers=answer_tokens,
-        parts=_draw_parts(spec, answer_tokens),
+        splits=_draw_splits(spec, answer_tokens),
     )
 
 
@@ -208,44 +208,44 @@ def _tokens(tokenizer: Tokenizer, texts: Sequence[np.ndarray]) -> Tensor:
     return torch.from_numpy(ids[..., : int((ids != PAD).sum(axis=-1).max())].copy())
 
 
-def _draw_parts(spec: DataSpec, answers: Tensor) -> Tensor:
+def _draw_splits(spec: DataSpec, answers: Tensor) -> Tensor:
     """[task, pair] the part of every example: a random order, cut at the fractions."""
     n_tasks, n_pairs, _ = answers.shape
-    n = n_pairs if spec.split == "pair" else n_tasks * n_pairs
+    n = n_pairs if spec.split_by == "pair" else n_tasks * n_pairs
     n_train = round(n * spec.train_fraction)
     n_validation = min(round(n * spec.validation_fraction), n - n_train)
     order = torch.randperm(n, generator=generator(spec.split_seed, "split"))
-    if spec.split == "pair":
-        order = _teachers_first(order, answers)
-    parts = torch.full((n,), PARTS.index("test"), dtype=torch.uint8)
-    parts[order[:n_train]] = PARTS.index("train")
-    parts[order[n_train : n_train + n_validation]] = PARTS.index("validation")
-    parts = parts.view(-1, n_pairs).expand(n_tasks, n_pairs).contiguous()
+    if spec.split_by == "pair":
+        order = _cover_tokens_first(order, answers)
+    splits = torch.full((n,), SPLITS.index("test"), dtype=torch.uint8)
+    splits[order[:n_train]] = SPLITS.index("train")
+    splits[order[n_train : n_train + n_validation]] = SPLITS.index("validation")
+    splits = splits.view(-1, n_pairs).expand(n_tasks, n_pairs).contiguous()
     for name in ("train", "validation"):
-        has_some = (parts == PARTS.index(name)).any(dim=1).tolist()
+        has_some = (splits == SPLITS.index(name)).any(dim=1).tolist()
         if not all(has_some):
             task = spec.tasks[has_some.index(False)]
             raise UsageError(
-                f"no example of {task} is left for the {name} part: change its fraction"
+                f"no example of {task} is left for the {name} split: change its fraction"
             )
-    return parts
+    return splits
 
 
-def _teachers_first(order: Tensor, answers: Tensor) -> Tensor:
-    """The same pairs, those first that show an answer token for the first time, as in `novel`.
+def _cover_tokens_first(order: Tensor, answers: Tensor) -> Tensor:
+    """Return the same pairs, those first that show an answer token for the first time.
 
     If it is large enough for these pairs, the training part shows every token at every place of an
     answer of every length that has it there. By chance alone one concatenation in 40 of the test
     part has a token that was never taught so: that would measure the draw, not what was learnt.
     """
-    columns = _shown(answers[:, order]).permute(0, 2, 1).flatten(0, 1).numpy()
+    columns = _token_and_length(answers[:, order]).permute(0, 2, 1).flatten(0, 1).numpy()
     firsts = [np.unique(column, return_index=True)[1] for column in columns]
     teaches = torch.zeros(len(order), dtype=torch.bool)
     teaches[np.concatenate(firsts)] = True
     return torch.cat([order[teaches], order[~teaches]])
 
 
-def _shown(answers: Tensor) -> Tensor:
+def _token_and_length(answers: Tensor) -> Tensor:
     """[task, pair, place] a number for each token and length of answer together."""
     length = (answers != PAD).sum(dim=-1, keepdim=True).to(torch.int32)
     return answers * (answers.shape[-1] + 1) + length

@@ -2,7 +2,7 @@
 
 import torch
 
-from toytask_cli.errors import ToytaskError, unknown
+from toytask_cli.errors import ToytaskError, unknown_choice
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -16,7 +16,7 @@ def find_device(name: str) -> torch.device:
         ToytaskError: a device that this machine does not have.
     """
     if name not in DEVICES:
-        raise unknown("device", name, DEVICES)
+        raise unknown_choice("device", name, DEVICES)
     if name == "cpu":
         return _processor()
     if name in ("auto", "cuda") and torch.cuda.is_available():
@@ -49,7 +49,7 @@ def find_precision(name: str, device: torch.device) -> torch.dtype:
         UsageError: a name that is no precision.
     """
     if name not in PRECISIONS:
-        raise unknown("precision", name, PRECISIONS)
+        raise unknown_choice("precision", name, PRECISIONS)
     if name != "auto":
         return torch.bfloat16 if name == "bfloat16" else torch.float32
     if device.type == "cuda":

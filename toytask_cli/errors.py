@@ -8,7 +8,7 @@ LONGEST = 80  # characters of a value that are shown
 
 
 class ToytaskError(Exception):
-    """Something that a person can mend. Shown as one red line; the exit code is 1."""
+    """Something that a person can hint. Shown as one red line; the exit code is 1."""
 
     exit_code = 1
 
@@ -19,19 +19,19 @@ class UsageError(ToytaskError):
     exit_code = 2
 
 
-def unknown(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """`unknown("task", "cncat", ["sum", "concat"])` says so and suggests `concat`."""
+def unknown_choice(kind: str, name: str, known: Iterable[str]) -> UsageError:
+    """`unknown_choice("task", "cncat", ["sum", "concat"])` says so and suggests `concat`."""
     known = list(known)
     close = get_close_matches(name[:LONGEST], known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
-    return UsageError(f"unknown {kind} {brief(name)}: {hint}choose from {', '.join(known)}")
+    return UsageError(f"unknown {kind} {short_repr(name)}: {hint}choose from {', '.join(known)}")
 
 
-def brief(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value from any hand, fit to be shown: on one line, printable, and not long."""
-    return shortened(repr(value))
+    return shorten(repr(value))
 
 
-def shortened(text: str, longest: int = LONGEST) -> str:
+def shorten(text: str, longest: int = LONGEST) -> str:
     """The first characters of a text, and a mark where there were more."""
     return text if len(text) <= longest else f"{text[:longest]}…"

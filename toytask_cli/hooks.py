@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from toytask_cli.errors import UsageError, brief, unknown
+from toytask_cli.errors import UsageError, short_repr, unknown_choice
 from toytask_cli.model import Transformer
 
 # The blocks that can be recorded; names as on the command line.
@@ -102,11 +102,13 @@ def checked_neurons(neurons: Sequence[int] | Tensor, d_sae: int) -> Tensor:
     chosen = sorted({int(i) for i in neurons})
     for i in chosen:
         if not 0 <= i < d_sae:
-            raise UsageError(f"there is no neuron {brief(i)}: the SAE has neurons 0 to {d_sae - 1}")
+            raise UsageError(
+                f"there is no neuron {short_repr(i)}: the SAE has neurons 0 to {d_sae - 1}"
+            )
     return torch.tensor(chosen, dtype=torch.int64)
 
 
 def check_error(error: str) -> None:
     """Raises a UsageError for a name that is not in `ERRORS`."""
     if error not in ERRORS:
-        raise unknown("error treatment", error, ERRORS)
+        raise unknown_choice("error treatment", error, ERRORS)

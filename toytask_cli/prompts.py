@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from toytask_cli.errors import ToytaskError, shortened
+from toytask_cli.errors import ToytaskError, shorten
 from toytask_cli.tasks import Task
 
 QUOTED = 40  # characters of a prompt that an error repeats
@@ -27,7 +27,7 @@ class Prompt(NamedTuple):
         return self.task.prompt(self.a, self.b)
 
     @property
-    def truth(self) -> str:
+    def target(self) -> str:
         """The true answer as the model should write it: `B70E`."""
         return self.task.answer(self.a, self.b)
 
@@ -37,9 +37,9 @@ class Prompt(NamedTuple):
         return self.text[1:-1]
 
     @property
-    def plain_truth(self) -> str:
+    def plain_target(self) -> str:
         """The true answer alone: `70`."""
-        return self.truth[1:-1]
+        return self.target[1:-1]
 
 
 def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
@@ -48,7 +48,7 @@ def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
     Raises:
         PromptError: naming the character or number that is wrong and what would be valid.
     """
-    typed, quoted = "".join(text.split()).upper(), shortened(text.strip(), QUOTED)
+    typed, quoted = "".join(text.split()).upper(), shorten(text.strip(), QUOTED)
     by_symbol = {task.symbol: task for task in tasks}
     for letter in typed:
         if not (letter in "0123456789BE" or letter in by_symbol):
@@ -72,6 +72,6 @@ def _operand(number: str, digits: int) -> int:
     significant = number.lstrip("0") or "0"
     if len(significant) > digits:
         raise PromptError(
-            f"{shortened(number, QUOTED)} is out of range: operands go from 0 to {10**digits - 1}"
+            f"{shorten(number, QUOTED)} is out of range: operands go from 0 to {10**digits - 1}"
         )
     return int(significant)

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
-from toytask_cli.errors import ToytaskError, UsageError, brief, unknown
+from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_choice
 from toytask_cli.tasks import find_tasks
 
-SPLITS = ("pair", "example")
+SPLIT_BY = ("pair", "example")
 MAX_DIGITS = 3
 LARGEST_INT = 2**63 - 1
 MAX_HEADS = 32  # all heads meet all heads: their cost grows with the square of their number
@@ -38,13 +38,13 @@ class DataSpec:
 
     tasks: tuple[str, ...] = _option(("sum", "concat"), "Tasks to learn, separated by commas.")
     digits: int = _option(2, f"Operands have up to this many digits (1 to {MAX_DIGITS}).")
-    split: str = _option(
+    split_by: str = _option(
         "pair",
         "Split by operand `pair`, so that 12+34 and 12C34 stay together, or by `example`.",
     )
     train_fraction: float = _option(0.3, "Share of the data to train on.")
     validation_fraction: float = _option(
-        0.2, "Share to choose weights and neurons on; the rest is the test part."
+        0.2, "Share to choose weights and neurons on; the rest is the test split."
     )
     split_seed: int = _option(0, "Seed of the split. Default: the seed of the run.")
 
@@ -63,8 +63,8 @@ class DataSpec:
             "two or more different tasks",
         )
         _require(1 <= self.digits <= MAX_DIGITS, "digits", self.digits, f"1 to {MAX_DIGITS}")
-        if self.split not in SPLITS:
-            raise unknown("split", self.split, SPLITS)
+        if self.split_by not in SPLIT_BY:
+            raise unknown_choice("split_by", self.split_by, SPLIT_BY)
         train, validation = self.train_fraction, self.validation_fraction
         _require(0 < train < 1, "train_fraction", train, "more than 0 and less than 1")
         _require(
@@ -156,7 +156,7 @@ class Recipe(DataSpec):
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "article": {
-        "split": "example",
+        "split_by": "example",
         "train_fraction": 0.3,
         "validation_fraction": 0.7,
         "token_scale": 1.0,
@@ -184,7 +184,7 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
         UsageError: an unknown preset, or a value out of range.
     """
     if preset not in PRESETS:
-        raise unknown("preset", preset, PRESETS)
+        raise unknown_choice("preset", preset, PRESETS)
     values = dict(PRESETS[preset])
     for layer in layers:
         values |= layer
@@ -207,21 +207,21 @@ def checked_values(kind: type[DataSpec], values: Mapping[str, Any], source: str)
     checked = {}
     for key, value in values.items():
         if key not in by_key:
-            raise ToytaskError(f"{source}: {unknown('key', key, by_key)}")
+            raise ToytaskError(f"{source}: {unknown_choice('key', key, by_key)}")
         checked[by_key[key].name] = _as_type(by_key[key].type, value, f"{source}: {key}")
     return checked
 
 
 def _as_type(kind: Any, value: Any, where: str) -> Any:
     if type(value) is int and abs(value) > LARGEST_INT:
-        raise ToytaskError(f"{where} is {brief(value)}, which is too large")
+        raise ToytaskError(f"{where} is {short_repr(value)}, which is too large")
     if kind is float and type(value) is int:
         return float(value)
     if kind == tuple[str, ...] and type(value) is list and all(type(v) is str for v in value):
         return tuple(value)
     if type(value) is not kind:
         name = "list of names" if kind == tuple[str, ...] else kind.__name__
-        raise ToytaskError(f"{where} is {brief(value)}, which is no {name}")
+        raise ToytaskError(f"{where} is {short_repr(value)}, which is no {name}")
     return value
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from toytask_cli.errors import unknown
+from toytask_cli.errors import unknown_choice
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Task:
 
     name: str
     symbol: str
-    parts: Callable[[Any, Any], tuple[Any, ...]]
+    numbers: Callable[[Any, Any], tuple[Any, ...]]
 
     def prompt(self, a: int, b: int) -> str:
         """The prompt with its `B` and `E`: `B47+23E`."""
@@ -26,7 +26,7 @@ class Task:
 
     def answer(self, a: int, b: int) -> str:
         """The true answer with its `B` and `E`: `B70E`."""
-        return "B" + "".join(str(part) for part in self.parts(a, b)) + "E"
+        return "B" + "".join(str(number) for number in self.numbers(a, b)) + "E"
 
 
 # The order of the rows is the order of the symbols in the vocabulary.
@@ -51,7 +51,7 @@ def find_tasks(names: Sequence[str]) -> tuple[Task, ...]:
     """
     for name in names:
         if name not in TASKS:
-            raise unknown("task", name, TASKS)
+            raise unknown_choice("task", name, TASKS)
     return tuple(TASKS[name] for name in names)
 
 
@@ -61,5 +61,5 @@ def largest_number(tasks: Sequence[Task], digits: int) -> int:
     Every rule is at its largest where each operand is its largest or its smallest.
     """
     top = 10**digits - 1
-    answers = [task.parts(a, b) for task in tasks for a in (0, top) for b in (0, top)]
+    answers = [task.numbers(a, b) for task in tasks for a in (0, top) for b in (0, top)]
     return int(max([top, *(parts[0] for parts in answers if len(parts) == 1)]))

@@ -110,7 +110,7 @@ def left_and_kept(right: Tensor, removed: int) -> tuple[float, float]:
 
 def quality(model: Transformer, grid: Grid, sae: str) -> list[str]:
     """A line of the first table: how good and how sparse an SAE is on its own."""
-    report, _ = measure_sparsity(model, grid, grid.report_part)
+    report, _ = measure_sparsity(model, grid, grid.report_split)
     by_tasks = report.neurons_by_tasks[-1]  # at the higher threshold
     variance = report.all.explained_variance
     return [

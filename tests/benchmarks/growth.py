@@ -90,7 +90,7 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     grid = build_grid(recipe)
     model = new_model(recipe, len(grid.tokenizer))
     precision = find_precision("auto", torch.device("cpu"))
-    part = grid.part("train")
+    part = grid.split("train")
     drawn = torch.randperm(len(part), generator=generator(recipe.seed, "batches"))
     examples = part.take(drawn[: recipe.batch_size])
     engine = Engine(replace(recipe, lr=1e-9), model, len(grid.tasks), precision)
@@ -105,7 +105,7 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     first = [known.tasks[0].name]
     ablation = seconds(lambda: ablate(scores, remove=first))
     return {
-        "examples": grid.parts.numel(),
+        "examples": grid.splits.numel(),
         "neurons": recipe.d_sae,
         "tasks": len(grid.tasks),
         "step": median(steps[2:]) / len(examples) * 1e6,

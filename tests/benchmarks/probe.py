@@ -18,7 +18,7 @@ from tables import print_table
 from torch import Tensor
 
 from toytask_cli.analysis.prediction import outputs
-from toytask_cli.dataset import PARTS, Examples, Grid
+from toytask_cli.dataset import SPLITS, Examples, Grid
 from toytask_cli.hooks import ERRORS, recording, removing
 from toytask_cli.model import Transformer, new_model
 from toytask_cli.runs.run import Run
@@ -55,8 +55,8 @@ def ridge(inputs: Tensor, targets: Tensor, strength: float) -> tuple[Tensor, Ten
 def probe(model: Transformer, grid: Grid, task: int, block: str) -> float:
     """Share of the task's test answers whose first token the probe names."""
     inputs, tokens = {}, {}
-    for part in PARTS:
-        examples = grid.part(part)
+    for part in SPLITS:
+        examples = grid.split(part)
         examples = examples.take(examples.tasks == task)
         inputs[part] = features(model, examples, block)
         tokens[part] = examples.answers[:, 1]

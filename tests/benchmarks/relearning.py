@@ -90,7 +90,7 @@ def from_scratch(run: Run, grid: Grid) -> Course:
     """The first phase of the run itself, nothing removed, from its metrics."""
     lines = [m for m in run.read_metrics() if m["phase"] == LEARN and m["validation"]]
     accuracy = [[m["validation"]["accuracy"][task.name] for task in grid.tasks] for m in lines]
-    an_epoch = -(-len(grid.part("train")) // run.config.recipe.batch_size)
+    an_epoch = -(-len(grid.split("train")) // run.config.recipe.batch_size)
     return Course("from fresh weights", [line["epoch"] * an_epoch for line in lines], accuracy)
 
 

@@ -51,7 +51,7 @@ def groups_of(grid: Grid, seed: int) -> dict[str, Examples]:
     concats = grid.matched(pairs)[names.index(MORE_TOKENS)]
     length = is_number(concats.answers[:, 1:]).sum(dim=1)
     one = concats.take(length == 1)
-    resplit = grid.resplit()[names.index(MORE_TOKENS), pairs]
+    merged_tokens = grid.merged_tokens()[names.index(MORE_TOKENS), pairs]
     groups = {
         f"{ONE_TOKEN}, all": sums,
         f"{ONE_TOKEN}, an answer that concats of one token have too": sums.take(
@@ -61,8 +61,8 @@ def groups_of(grid: Grid, seed: int) -> dict[str, Examples]:
             sums, one, generator(seed, "same answer")
         ),
         f"{MORE_TOKENS}, one token": one,
-        f"{MORE_TOKENS}, two tokens, the operands": concats.take((length == 2) & ~resplit),
-        f"{MORE_TOKENS}, two tokens, re-split": concats.take((length == 2) & resplit),
+        f"{MORE_TOKENS}, two tokens, the operands": concats.take((length == 2) & ~merged_tokens),
+        f"{MORE_TOKENS}, two tokens, re-split": concats.take((length == 2) & merged_tokens),
     }
     return {label: examples for label, examples in groups.items() if len(examples)}
 

@@ -21,14 +21,14 @@ from toytask_cli.analysis.ablation_report import (
     ReportAccuracy,
 )
 from toytask_cli.analysis.control import random_sets
+from toytask_cli.analysis.error_types import count_error_types
 from toytask_cli.analysis.evaluation import Accuracy, wrong_answers
 from toytask_cli.analysis.importance import ImportanceTensors, NeuronScores, joint_effect
 from toytask_cli.analysis.matched import Matched
-from toytask_cli.analysis.mistakes import count_mistakes
 from toytask_cli.analysis.removal import AS_TRAINED, right_without
 from toytask_cli.analysis.rule import Removal, choose_neurons, removals
 from toytask_cli.dataset import Grid
-from toytask_cli.errors import UsageError, unknown
+from toytask_cli.errors import UsageError, unknown_choice
 from toytask_cli.hooks import check_error, checked_neurons, removing
 from toytask_cli.model import Transformer
 from toytask_cli.rng import generator
@@ -96,7 +96,7 @@ def ablate(
         automatic_tolerance=None if automatic is None else points[automatic].tolerance,
         error=error,
         seed=seed,
-        split=grid.report_part,
+        split=grid.report_split,
         neurons=chosen.tolist(),
         n_live=int(found.live.sum()),
         d_sae=len(density),
@@ -123,7 +123,7 @@ def removed_indices(grid: Grid, remove: Sequence[str]) -> list[int]:
     names = grid.task_names
     for name in remove:
         if name not in names:
-            raise unknown("task", name, names)
+            raise unknown_choice("task", name, names)
     if not 0 < len(set(remove)) < len(names):
         raise UsageError(f"name a task to --remove, and keep at least one of {', '.join(names)}")
     return [i for i, name in enumerate(names) if name in remove]
@@ -229,7 +229,7 @@ def _instead(
         for task, row in enumerate(grid.tasks):
             wrong = pairs[~right[task]]
             sample = wrong[torch.randperm(len(wrong), generator=draw)[:SAMPLE]]
-            mistakes, said = count_mistakes(model, grid, task, sample)
+            error_types, said = count_error_types(model, grid, task, sample)
             quoted = wrong_answers(grid, task, sample[:QUOTED], said[:QUOTED])
-            found[row.name] = Instead(len(wrong), len(sample), mistakes, quoted)
+            found[row.name] = Instead(len(wrong), len(sample), error_types, quoted)
     return found

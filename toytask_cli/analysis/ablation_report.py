@@ -6,9 +6,9 @@ from hashlib import sha256
 from typing import Any
 
 from toytask_cli.analysis.control import DRAWS, STRATA
+from toytask_cli.analysis.error_types import ERROR_TYPES
 from toytask_cli.analysis.evaluation import Accuracy, WrongAnswer
 from toytask_cli.analysis.importance import Joint
-from toytask_cli.analysis.mistakes import MISTAKES
 from toytask_cli.analysis.rule import CURVE_FLOOR, CURVE_POINTS
 
 # The automatic tolerance keeps at least this share of every kept task's validation accuracy.
@@ -43,7 +43,7 @@ DEFINITIONS = {
     "removed together and the error kept, against the sum of their importances, nats",
     "instead": "what the model writes, greedily, for a random sample of the test pairs that it "
     "gets wrong; the first kind that fits counts: "
-    + "; ".join(f"{kind}: {meaning}" for kind, meaning in MISTAKES.items()),
+    + "; ".join(f"{kind}: {meaning}" for kind, meaning in ERROR_TYPES.items()),
     "curve": "accuracy over tolerances; the neurons are always chosen on validation. At most "
     f"{CURVE_POINTS} points, beyond that log-spaced from {CURVE_FLOOR:g} nats up",
     "n_live": "neurons that fire at some answer position of some validation pair",
@@ -125,7 +125,7 @@ class Instead:
 
     wrong: int  # test pairs that are wrong
     looked_at: int  # the sample of them
-    mistakes: dict[str, int]  # kind → number in the sample
+    error_types: dict[str, int]  # kind → number in the sample
     examples: list[WrongAnswer]  # the first few of the sample
 
 

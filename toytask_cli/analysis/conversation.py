@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.mistakes import answer_texts, classify
+from toytask_cli.analysis.error_types import answer_texts, error_type
 from toytask_cli.analysis.prediction import BATCH, decode_greedily
 from toytask_cli.analysis.removal import AS_TRAINED
 from toytask_cli.dataset import Examples, Grid
@@ -73,7 +73,7 @@ def answer_prompts(
 
 def look_up(grid: Grid, prompts: Sequence[Prompt]) -> Examples:
     """The prompts' rows of the grid."""
-    places = torch.tensor([grid.place(*prompt) for prompt in prompts], dtype=torch.int64)
+    places = torch.tensor([grid.index_of(*prompt) for prompt in prompts], dtype=torch.int64)
     return grid.examples(*places.view(-1, 2).T)
 
 
@@ -95,14 +95,12 @@ def _answers(
     for i, text in enumerate(answer_texts(grid, written)):
         real = written[i] != PAD
         tokens = [grid.tokenizer.tokens[j] for j in written[i][real].tolist()]
-        closest = None if correct[i] else describe_mistake(text, tokens, prompts[i], grid.tasks)
+        closest = None if correct[i] else describe_error(text, tokens, prompts[i], grid.tasks)
         found.append(Answer(text, tokens, probabilities[i][real].tolist(), correct[i], closest))
     return found
 
 
-def describe_mistake(
-    said: str, tokens: Sequence[str], prompt: Prompt, tasks: Sequence[Task]
-) -> str:
+def describe_error(said: str, tokens: Sequence[str], prompt: Prompt, tasks: Sequence[Task]) -> str:
     """What a wrong answer is closest to, in words.
 
     Args:
@@ -111,11 +109,11 @@ def describe_mistake(
         prompt: what was asked.
         tasks: all tasks, some of which may give this answer.
     """
-    truth = prompt.plain_truth
+    truth = prompt.plain_target
     if said == truth:
         return "right, in other tokens" if "E" in tokens else "right, but it does not end"
-    others = {t.name: prompt._replace(task=t).plain_truth for t in tasks if t != prompt.task}
-    kind = classify(said, truth, list(others.values()))
+    others = {t.name: prompt._replace(task=t).plain_target for t in tasks if t != prompt.task}
+    kind = error_type(said, truth, list(others.values()))
     if kind == "other_task":
         names = [name for name, answer in others.items() if answer == said]
         return f"the answer of {' and '.join(names)}"

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.mistakes import MISTAKES, count_mistakes
+from toytask_cli.analysis.error_types import ERROR_TYPES, count_error_types
 from toytask_cli.analysis.prediction import Scores, decode_greedily, score
 from toytask_cli.analysis.statistics import wilson
 from toytask_cli.dataset import Examples, Grid
@@ -23,13 +23,14 @@ DEFINITIONS = {
     "ce_loss": "mean over examples of the mean cross-entropy of the answer's tokens, nats, "
     "lower is better",
     "slices.carry": "operand pairs of which some column of digits adds up to ten or more",
-    "slices.resplit": "answers whose tokens are other than the numbers written, by maximal munch",
-    "slices.novel": "answers with a token that no training answer of the task and of the same "
-    "length has at that place",
-    "mistakes": "wrong answers by kind, as written greedily; the first kind that fits counts: "
-    + "; ".join(f"{kind}: {meaning}" for kind, meaning in MISTAKES.items()),
+    "slices.merged_tokens": "answers whose tokens are not the numbers that they write: digits of "
+    "neighbouring numbers merge under maximal munch",
+    "slices.unseen_token": "answers with a token never seen in training at this position of an "
+    "answer of this task and length",
+    "error_types": "wrong answers by kind, as written greedily; the first kind that fits counts: "
+    + "; ".join(f"{kind}: {meaning}" for kind, meaning in ERROR_TYPES.items()),
     "wrong": f"wrong answers one by one; of a task with more than {WRONG_LISTED:,} every second, "
-    "third, … in the order of their operands; `mistakes` counts them all",
+    "third, … in the order of their operands; `error_types` counts them all",
     "greedy": "on a random sample, whether greedy decoding is right exactly where teacher "
     "forcing is; agree = n is expected",
 }
@@ -63,8 +64,8 @@ class WrongAnswer:
 
     task: str
     prompt: str
-    truth: str
-    said: str
+    target: str
+    prediction: str
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,7 @@ class TaskReport(TaskScore):
     """One task's score, taken apart."""
 
     slices: dict[str, Accuracy | None]
-    mistakes: dict[str, int]
+    error_types: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -121,12 +122,12 @@ def evaluate(
     Returns:
         The report, and [task, pair] whether the answer is right: 1, 0, or −1 where not measured.
     """
-    examples = grid.part(split)
+    examples = grid.split(split)
     if limit is not None and limit < len(examples):
         draw = torch.randperm(len(examples), generator=generator(seed, "limit"))
         examples = examples.take(draw[:limit].sort().values)
     scores = score(model, examples)
-    correctness = torch.full(grid.parts.shape, -1, dtype=torch.int8)
+    correctness = torch.full(grid.splits.shape, -1, dtype=torch.int8)
     correctness[examples.tasks, examples.pairs] = scores.right.to(torch.int8)
     properties = _properties(grid)
     tasks, wrong = {}, []
@@ -134,11 +135,13 @@ def evaluate(
         index = grid.task_names.index(name)
         mine = examples.tasks == index
         pairs, right = examples.pairs[mine], scores.right[mine]
-        mistakes, said = count_mistakes(model, grid, index, pairs[~right])
+        error_types, said = count_error_types(model, grid, index, pairs[~right])
         every = -(-len(said) // WRONG_LISTED) or 1
         wrong += wrong_answers(grid, index, pairs[~right][::every], said[::every])
         has = {name: values[index, pairs] for name, values in properties.items()}
-        tasks[name] = TaskReport(**vars(scored), slices=_slices(has, right), mistakes=mistakes)
+        tasks[name] = TaskReport(
+            **vars(scored), slices=_slices(has, right), error_types=error_types
+        )
     overall = Accuracy.of(scores.right)
     assert overall is not None
     report = Evaluation(
@@ -158,7 +161,7 @@ def wrong_answers(grid: Grid, task: int, pairs: Tensor, said: list[str]) -> list
     operands = zip(*(operand.tolist() for operand in grid.operands(pairs)), strict=True)
     prompts = (Prompt(row, a, b) for a, b in operands)
     return [
-        WrongAnswer(row.name, prompt.plain, prompt.plain_truth, text)
+        WrongAnswer(row.name, prompt.plain, prompt.plain_target, text)
         for prompt, text in zip(prompts, said, strict=True)
     ]
 
@@ -168,8 +171,8 @@ def _properties(grid: Grid) -> dict[str, Tensor]:
     carry = has_carry(*grid.operands(torch.arange(grid.n_pairs)))
     return {
         "carry": carry.expand(len(grid.tasks), -1),
-        "resplit": grid.resplit(),
-        "novel": grid.novel(),
+        "merged_tokens": grid.merged_tokens(),
+        "unseen_token": grid.unseen_token(),
     }
 
 

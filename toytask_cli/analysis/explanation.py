@@ -94,15 +94,15 @@ class Seen(NamedTuple):
 
     examples: Examples
     resid: Tensor  # [n, length, d_model] on the CPU; anything at pads
-    part: str
+    split: str
 
 
 def see(model: Transformer, grid: Grid, limit: int = EXAMPLES) -> Seen:
     """One pass over the part that accuracy is reported on, or a random sample of it."""
-    examples = grid.part(grid.report_part)
+    examples = grid.split(grid.report_split)
     order = torch.randperm(len(examples), generator=generator(grid.spec.split_seed, "see"))
     examples = examples.take(order[:limit].sort().values)
-    return Seen(examples, all_residuals(model, examples).cpu(), grid.report_part)
+    return Seen(examples, all_residuals(model, examples).cpu(), grid.report_split)
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Neuron:
     """One neuron on `n` examples of a part."""
 
     neuron: int
-    part: str
+    split: str
     n: int
     density: dict[str, float]  # task → share of its answer positions where the neuron fires
     excited: list[Excitement]  # one for each prompt, the largest activation first
@@ -140,7 +140,7 @@ def look_at_neuron(model: Transformer, grid: Grid, seen: Seen, neuron: int) -> N
     effect = model.readout.weight @ model.sae.decoder.weight[:, neuron]
     return Neuron(
         neuron=neuron,
-        part=seen.part,
+        split=seen.split,
         n=len(acts),
         density={
             task.name: _density(acts, real, seen.examples.tasks == i)

@@ -18,7 +18,7 @@ from toytask_cli.analysis.removal_costs import METHODS
 from toytask_cli.analysis.survey import PairCounts, pairs_to_judge, survey
 from toytask_cli.analysis.tally import RESAMPLES, tally
 from toytask_cli.dataset import Grid
-from toytask_cli.errors import unknown
+from toytask_cli.errors import unknown_choice
 from toytask_cli.model import Transformer
 from toytask_cli.rng import generator
 
@@ -79,7 +79,7 @@ def score_neurons(
         ToytaskError: the model answers no candidate correctly for every task.
     """
     if method not in METHODS:
-        raise unknown("method", method, METHODS)
+        raise unknown_choice("method", method, METHODS)
     candidates, _ = grid.matched_pairs()
     matched = Matched(model, grid, candidates)
     seen = survey(matched)

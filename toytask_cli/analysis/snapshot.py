@@ -44,7 +44,7 @@ class Position:
 @torch.no_grad()
 def record_prompt(model: Transformer, grid: Grid, prompt: Prompt) -> dict[str, Snapshot]:
     """Every block of `hooks.BLOCKS` on a prompt, the true answer being fed to the decoder."""
-    asked, answer = (grid.tokenizer.encode(text) for text in (prompt.text, prompt.truth))
+    asked, answer = (grid.tokenizer.encode(text) for text in (prompt.text, prompt.target))
     device = model.readout.weight.device
     with recording(model) as record:
         model(torch.tensor([asked], device=device), torch.tensor([answer[:-1]], device=device))

@@ -75,7 +75,7 @@ class NeuronsByTasks:
 class Sparsity:
     """The report of `toytask sparsity`."""
 
-    part: str
+    split: str
     d_sae: int
     all: SparsityNumbers
     tasks: dict[str, SparsityNumbers]
@@ -94,26 +94,26 @@ class SparsityTensors(NamedTuple):
 
 
 def measure_sparsity(
-    model: Transformer, grid: Grid, part: str, batch_size: int = BATCH
+    model: Transformer, grid: Grid, split: str, batch_size: int = BATCH
 ) -> tuple[Sparsity, SparsityTensors]:
-    """Measures one part of the data, recorded through hooks.
+    """Measures one split of the data, recorded through hooks.
 
     Memory is bounded by the activations of one batch.
 
     Raises:
-        UsageError: a part that does not exist.
-        ToytaskError: a part in which some task has no example.
+        UsageError: a split that does not exist.
+        ToytaskError: a split in which some task has no example.
     """
-    examples = grid.part(part)
+    examples = grid.split(split)
     present = examples.tasks.unique()
     if len(present) < len(grid.tasks):
-        raise ToytaskError(f"the {part} part has no example of some task: train with a larger part")
+        raise ToytaskError(f"the {split} split has no example of some task: enlarge its fraction")
     totals = sum_up(model, examples, len(grid.tasks), batch_size)
     together = added(totals)
     names = grid.task_names
     density = torch.stack([t.fired / t.positions for t in totals])
     report = Sparsity(
-        part=part,
+        split=split,
         d_sae=density.shape[1],
         all=numbers(together),
         tasks={name: numbers(t) for name, t in zip(names, totals, strict=True)},

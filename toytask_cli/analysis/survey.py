@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from toytask_cli.analysis.matched import Matched
-from toytask_cli.dataset import PARTS, Grid
+from toytask_cli.dataset import SPLITS, Grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.objective import exact_match
 from toytask_cli.tokenizer import PAD
@@ -78,7 +78,7 @@ def pairs_to_judge(
     used = known
     if limit is not None:
         used = known[torch.randperm(len(known), generator=draw)[:limit].sort().values]
-    validation = grid.parts == PARTS.index("validation")
+    validation = grid.splits == SPLITS.index("validation")
     return used, PairCounts(
         twin_elsewhere=int((validation.any(dim=0) & ~validation.all(dim=0)).sum()),
         candidates=right.shape[1],

@@ -104,10 +104,10 @@ def _print_instead(report: dict[str, Any]) -> None:
     found = {task: one for task, one in report["instead"].items() if one["looked_at"]}
     if not found:
         return
-    kinds = next(iter(found.values()))["mistakes"]
+    kinds = next(iter(found.values()))["error_types"]
     table = plain_table("where wrong, it says", *found)
     for kind in kinds:
-        counts = [(one["mistakes"][kind], one["looked_at"]) for one in found.values()]
+        counts = [(one["error_types"][kind], one["looked_at"]) for one in found.values()]
         if any(count for count, _ in counts):
             table.add_row(kind.replace("_", " "), *(f"{100 * c / n:.0f} %" for c, n in counts))
     examples = (one["examples"][0] for one in found.values())

@@ -14,10 +14,10 @@ from toytask_cli.cli.ablate import ablate
 from toytask_cli.cli.chat import chat
 from toytask_cli.cli.console import say_error
 from toytask_cli.cli.data import data
+from toytask_cli.cli.encoding_fallback import use_encoding_fallback
 from toytask_cli.cli.eval import eval_
 from toytask_cli.cli.importance import importance
 from toytask_cli.cli.sparsity import sparsity
-from toytask_cli.cli.stand_ins import use_stand_ins
 from toytask_cli.cli.train import train
 from toytask_cli.errors import ToytaskError
 
@@ -56,7 +56,7 @@ def main() -> None:
     """Runs the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 or 143 interrupted."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # it may be closed, or be no file
-            stream.reconfigure(errors=use_stand_ins())
+            stream.reconfigure(errors=use_encoding_fallback())
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         sys.exit(app(standalone_mode=False))

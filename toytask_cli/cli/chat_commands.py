@@ -13,7 +13,7 @@ from toytask_cli.analysis.explanation import explain, look_at_neuron
 from toytask_cli.cli.chat_render import answers_view, neuron_view, places_view, score_view
 from toytask_cli.cli.chat_session import BY_HAND, TRAINED, Chat
 from toytask_cli.cli.console import err
-from toytask_cli.errors import ToytaskError, UsageError, shortened, unknown
+from toytask_cli.errors import ToytaskError, UsageError, shorten, unknown_choice
 
 MOST_DIGITS = 10  # of a typed number; Python reads no more than some thousands
 SHOWN = 8  # neurons of each place that `:why` lists
@@ -38,7 +38,7 @@ def obey(chat: Chat, line: str) -> RenderableType:
     name, *args = line.split()
     name = name.lower()
     if name not in COMMANDS:
-        raise unknown("command", name, COMMANDS)
+        raise unknown_choice("command", name, COMMANDS)
     return COMMANDS[name].do(chat, args)
 
 
@@ -74,7 +74,7 @@ def _ablate_tasks(chat: Chat, args: list[str]) -> str:
         )
     for task in tasks:
         if task not in chat.grid.task_names:
-            raise unknown("task", task, [*chat.grid.task_names, *chat.run.ablation_names()])
+            raise unknown_choice("task", task, [*chat.grid.task_names, *chat.run.ablation_names()])
     if "measured" not in vars(chat):
         err().print("measuring every neuron, this once …", style="dim")
     return chat.ablate(tasks, tolerance)
@@ -118,7 +118,7 @@ def _why(chat: Chat, args: list[str]) -> RenderableType:
         raise UsageError(f"list one neuron at least, as in :why {SHOWN}")
     column = " ".join(args) or TRAINED
     if column not in chat.columns:
-        raise unknown("column", column, chat.columns)
+        raise unknown_choice("column", column, chat.columns)
     marks = column if args else list(chat.columns)[-1]
     off = chat.columns[marks].removed()
     importance, note = _known_importance(chat)
@@ -180,7 +180,7 @@ def _as_number(text: str) -> float | None:
 
 def _as_index(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) <= MOST_DIGITS):
-        raise UsageError(f"{shortened(text, 20)!r} is no neuron: give its number")
+        raise UsageError(f"{shorten(text, 20)!r} is no neuron: give its number")
     return int(text)
 
 

@@ -57,7 +57,7 @@ def _blocks() -> Iterator[list[str]]:
 def _as_json(prompt: Prompt, answers: dict[str, Answer]) -> dict[str, Any]:
     return {
         "prompt": prompt.plain,
-        "truth": prompt.plain_truth,
+        "target": prompt.plain_target,
         "answers": {
             name: {
                 "text": answer.text,

@@ -65,7 +65,7 @@ def _column(name: str, prompt: Prompt, answer: Answer) -> list[Text]:
 
 
 def _closest(prompt: Prompt, answer: Answer) -> str:
-    return f"{answer.closest}; the truth is {prompt.plain_truth}"
+    return f"{answer.closest}; the truth is {prompt.plain_target}"
 
 
 def places_view(
@@ -111,7 +111,9 @@ def _place_view(
 
 def neuron_view(found: Neuron, importance: Mapping[str, Tensor]) -> RenderableType:
     """One neuron: when it fires, what excites it, what it pushes."""
-    title = Text(f"neuron {found.neuron} on {found.n:,} examples of the {found.part} part", "bold")
+    title = Text(
+        f"neuron {found.neuron} on {found.n:,} examples of the {found.split} split", "bold"
+    )
     table = plain_table("task", "fires at", *(["importance"] if importance else []))
     for task, density in found.density.items():
         known = [f"{float(importance[task][found.neuron]):+z.4f}"] if importance else []

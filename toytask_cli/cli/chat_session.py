@@ -14,7 +14,7 @@ from toytask_cli.analysis.conversation import Answer, Variant, answer_prompts
 from toytask_cli.analysis.explanation import Seen, see
 from toytask_cli.analysis.importance import NeuronScores, score_neurons
 from toytask_cli.dataset import Grid
-from toytask_cli.errors import ToytaskError, UsageError, shortened, unknown
+from toytask_cli.errors import ToytaskError, UsageError, shorten, unknown_choice
 from toytask_cli.hooks import checked_neurons
 from toytask_cli.model import Transformer
 from toytask_cli.prompts import Prompt, PromptError, parse_prompt
@@ -57,9 +57,7 @@ class Chat:
             PromptError: saying which part of it is wrong.
         """
         if text.lstrip().startswith(":"):
-            raise PromptError(
-                f"{shortened(text.strip(), 20)!r} is a command, which needs a terminal"
-            )
+            raise PromptError(f"{shorten(text.strip(), 20)!r} is a command, which needs a terminal")
         if len(text) > LONGEST:
             raise PromptError(f"{text[:20]!r}… is no prompt: {len(text)} characters are too many")
         return parse_prompt(text, self.grid.tasks, self.grid.spec.digits)
@@ -105,7 +103,11 @@ class Chat:
         """
         others = [column for column in self.columns if column != TRAINED]
         if name is not None and name not in others:
-            raise unknown("column", name, others) if others else UsageError("nothing is removed")
+            raise (
+                unknown_choice("column", name, others)
+                if others
+                else UsageError("nothing is removed")
+            )
         for column in others if name is None else [name]:
             del self.columns[column]
             self._forget(column)
@@ -144,7 +146,7 @@ class Chat:
             ToytaskError: the split leaves no such prompt.
         """
         if task is not None and task not in self.grid.task_names:
-            raise unknown("task", task, self.grid.task_names)
+            raise unknown_choice("task", task, self.grid.task_names)
         _, pairs = self.grid.matched_pairs()
         pair = pairs[torch.randint(len(pairs), (), generator=self._draws)]
         index = int(torch.randint(len(self.grid.tasks), (), generator=self._draws))

@@ -10,23 +10,23 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from toytask_cli.cli.printable import PrintableConsole
+    from toytask_cli.cli.safe_console import SafeConsole
 
 
 @cache
-def out() -> "PrintableConsole":
+def out() -> "SafeConsole":
     """Where results go."""
-    from toytask_cli.cli.printable import PrintableConsole
+    from toytask_cli.cli.safe_console import SafeConsole
 
-    return PrintableConsole()
+    return SafeConsole()
 
 
 @cache
-def err() -> "PrintableConsole":
+def err() -> "SafeConsole":
     """Where progress and messages go."""
-    from toytask_cli.cli.printable import PrintableConsole
+    from toytask_cli.cli.safe_console import SafeConsole
 
-    return PrintableConsole(stderr=True)
+    return SafeConsole(stderr=True)
 
 
 def say(sentence: str) -> None:
@@ -36,7 +36,7 @@ def say(sentence: str) -> None:
 
 def say_error(message: str) -> None:
     """One red line, whatever the message and the width of the terminal."""
-    from toytask_cli.cli.printable import printable
+    from toytask_cli.cli.safe_console import printable
 
     err().print(f"error: {printable(message)}", style="red", soft_wrap=True)
 
@@ -77,6 +77,6 @@ def interval(ci95: tuple[float, float] | list[float]) -> str:
 
 def said(wrong: Mapping[str, str]) -> str:
     """What a wrong answer says; the right digits can be in tokens that are wrong."""
-    if wrong["said"] == wrong["truth"]:
-        return f"{wrong['said']} (in other tokens)"
-    return wrong["said"] or "(nothing)"
+    if wrong["prediction"] == wrong["target"]:
+        return f"{wrong['prediction']} (in other tokens)"
+    return wrong["prediction"] or "(nothing)"

@@ -40,7 +40,7 @@ def data(
     """
     from toytask_cli.dataset import build_grid
     from toytask_cli.prompts import parse_prompt
-    from toytask_cli.runs.datafile import manifest, write_data
+    from toytask_cli.runs.data_files import manifest, write_data
 
     if prompt is not None and out_dir is not None:
         raise UsageError("give either a prompt or --out, not both")
@@ -79,14 +79,14 @@ def _describe(grid: "Grid", prompt: "Prompt") -> dict[str, Any]:
     """One prompt: its tokens, its answer's tokens, and the part it is in."""
     ids = {
         "prompt": grid.tokenizer.encode(prompt.text),
-        "answer": grid.tokenizer.encode(prompt.truth),
+        "answer": grid.tokenizer.encode(prompt.target),
     }
     return {
         "prompt": prompt.text,
-        "answer": prompt.truth,
+        "answer": prompt.target,
         "task": prompt.task.name,
-        "part": grid.part_of(*prompt),
-        "resplit": bool(grid.resplit()[grid.place(*prompt)]),
+        "split": grid.split_of(*prompt),
+        "merged_tokens": bool(grid.merged_tokens()[grid.index_of(*prompt)]),
         "tokens": {k: [grid.tokenizer.tokens[i] for i in row] for k, row in ids.items()},
         "ids": ids,
     }
@@ -99,20 +99,20 @@ def _print_prompt(grid: "Grid", prompt: "Prompt") -> None:
         ids = " ".join(str(i) for i in shown["ids"][kind])
         table.add_row(kind, shown[kind], _coloured(shown["tokens"][kind]), ids)
     out().print(table)
-    out().print(f"task {shown['task']}, in the {shown['part']} part")
-    if shown["resplit"]:
-        out().print("the answer re-splits: its tokens are other than the numbers it is made of")
+    out().print(f"task {shown['task']}, {shown['split']} split")
+    if shown["merged_tokens"]:
+        out().print("digits of both numbers merge into one token of the answer")
 
 
 def _print_counts(grid: "Grid", report: dict[str, Any]) -> None:
-    table = plain_table("task", "symbol", "train", "validation", "test", "re-split answers")
+    table = plain_table("task", "symbol", "train", "validation", "test", "merged answers")
     for task in grid.tasks:
         parts = (f"{n:,}" for n in report["counts"][task.name].values())
-        resplit = f"{report['resplit_answers'][task.name]:,} of {grid.n_pairs:,}"
-        table.add_row(task.name, task.symbol, *parts, resplit)
+        merged_tokens = f"{report['merged_answers'][task.name]:,} of {grid.n_pairs:,}"
+        table.add_row(task.name, task.symbol, *parts, merged_tokens)
     out().print(table)
     out().print(
-        f"vocabulary of {len(grid.tokenizer)} tokens, split by {grid.spec.split}, "
+        f"vocabulary of {len(grid.tokenizer)} tokens, split by {grid.spec.split_by}, "
         f"split seed {grid.spec.split_seed}"
     )
 
@@ -123,7 +123,7 @@ def _print_samples(grid: "Grid", seed: int) -> None:
     from toytask_cli.rng import generator
 
     draw = generator(seed, "samples")
-    table = plain_table("prompt", "prompt tokens", "answer", "answer tokens", "part")
+    table = plain_table("prompt", "prompt tokens", "answer", "answer tokens", "split")
     for task in grid.tasks:
         pairs = torch.randint(grid.n_pairs, (SAMPLES_PER_TASK,), generator=draw)
         for a, b in zip(*(operand.tolist() for operand in grid.operands(pairs)), strict=True):
@@ -132,7 +132,7 @@ def _print_samples(grid: "Grid", seed: int) -> None:
                 _coloured([grid.tokenizer.tokens[i] for i in grid.tokenizer.encode(text)])
                 for text in texts
             ]
-            table.add_row(texts[0], tokens[0], texts[1], tokens[1], grid.part_of(task, a, b))
+            table.add_row(texts[0], tokens[0], texts[1], tokens[1], grid.split_of(task, a, b))
     out().print(table)
 
 

@@ -23,7 +23,7 @@ from toytask_cli.cli.options import (
     RunArgument,
     SeedOption,
 )
-from toytask_cli.errors import ToytaskError, unknown
+from toytask_cli.errors import ToytaskError, unknown_choice
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,10 +35,10 @@ WRONG_SHOWN = 12
 SLICES = {
     "carry": "a column of digits adds up to ten",
     "no_carry": "none does",
-    "resplit": "the answer re-splits",
-    "no_resplit": "it does not",
-    "novel": "an answer token is new there",
-    "no_novel": "all were seen in training",
+    "merged_tokens": "digits of two numbers merge",
+    "no_merged_tokens": "it does not",
+    "unseen_token": "an answer token is new there",
+    "no_unseen_token": "all were seen in training",
 }
 
 
@@ -46,7 +46,7 @@ def eval_(
     run: RunArgument = None,
     split: Annotated[
         str | None,
-        typer.Option(help="validation or test. Default: test where the run has such a part."),
+        typer.Option(help="validation or test. Default: test where the run has such a split."),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Measure a random sample of this many examples.")
@@ -78,7 +78,7 @@ def eval_(
         variant = Variant.from_report(opened.read_ablation(ablation), opened.config.recipe.d_sae)
     with variant.applied_to(model):
         evaluation, correctness = evaluate(model, grid, split, limit, seed)
-    name = "eval" if split == grid.report_part else f"eval-{split}"
+    name = "eval" if split == grid.report_split else f"eval-{split}"
     name = name if ablation is None else f"{name}-{ablation}"
     name = name if limit is None else f"{name}-sample"
     settings = {"ablation": ablation, "limit": limit, "seed": seed}
@@ -95,11 +95,11 @@ def eval_(
 
 def _check_split(split: str | None, grid: "Grid", run: "Run") -> str:
     if split is None:
-        return grid.report_part
+        return grid.report_split
     if split not in ("validation", "test"):
-        raise unknown("split", split, ("validation", "test"))
-    if split == "test" and grid.report_part != "test":
-        raise ToytaskError(f"{run.path} was split without a test part: use --split validation")
+        raise unknown_choice("split", split, ("validation", "test"))
+    if split == "test" and grid.report_split != "test":
+        raise ToytaskError(f"{run.path} was split without a test split: use --split validation")
     return split
 
 
@@ -113,7 +113,7 @@ def _draw(run: "Run", grid: "Grid", name: str, correctness: "Tensor") -> None:
 
 def _print_report(report: dict[str, Any]) -> None:
     table = plain_table("task", "accuracy", "95 % interval", "wrong", "n", "CE loss (nats)")
-    n_wrong = {name: sum(task["mistakes"].values()) for name, task in report["tasks"].items()}
+    n_wrong = {name: sum(task["error_types"].values()) for name, task in report["tasks"].items()}
     for name, task in report["tasks"].items():
         table.add_row(
             name, percent(task["accuracy"]), interval(task["ci95"]),
@@ -126,10 +126,10 @@ def _print_report(report: dict[str, Any]) -> None:
     )  # fmt: skip
     cut = f" with {report['ablation']}" if report["ablation"] else ""
     sample = "" if report["limit"] is None else f"{report['n']:,} random examples of "
-    out().print(f"exact match on {sample}the {report['split']} part of {report['run']}{cut}")
+    out().print(f"exact match on {sample}the {report['split']} split of {report['run']}{cut}")
     out().print(table)
     if report["ablation"] and report["split"] == "validation":
-        say("neurons are chosen on pairs of this part: no fair test of an ablation")
+        say("neurons are chosen on pairs of this split: no fair test of an ablation")
     _print_slices(report)
     _print_mistakes(report)
     greedy = report["greedy"]
@@ -149,17 +149,17 @@ def _print_slices(report: dict[str, Any]) -> None:
 
 
 def _print_mistakes(report: dict[str, Any]) -> None:
-    from toytask_cli.analysis.mistakes import MISTAKES
+    from toytask_cli.analysis.error_types import ERROR_TYPES
 
     if not report["wrong"]:
         return
-    found = {name: task["mistakes"] for name, task in report["tasks"].items()}
-    kinds = [kind for kind in MISTAKES if any(counts[kind] for counts in found.values())]
+    found = {name: task["error_types"] for name, task in report["tasks"].items()}
+    kinds = [kind for kind in ERROR_TYPES if any(counts[kind] for counts in found.values())]
     table = plain_table("wrong answers", *(kind.replace("_", " ") for kind in kinds))
     for name, counts in found.items():
         table.add_row(name, *(str(counts[kind]) for kind in kinds))
     out().print(table)
     shown = plain_table("prompt", "answer", "prediction")
     for wrong in report["wrong"][:: max(1, len(report["wrong"]) // WRONG_SHOWN)][:WRONG_SHOWN]:
-        shown.add_row(wrong["prompt"], wrong["truth"], said(wrong))
+        shown.add_row(wrong["prompt"], wrong["target"], said(wrong))
     out().print(shown)

@@ -9,7 +9,7 @@ import typer
 from toytask_cli.cli.console import err, out, percent, plain_table, print_json, say_next
 from toytask_cli.cli.heatmap import cell_size, heatmap, largest
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument
-from toytask_cli.errors import unknown
+from toytask_cli.errors import unknown_choice
 
 if TYPE_CHECKING:
     from toytask_cli.analysis.snapshot import Snapshot
@@ -59,14 +59,14 @@ def sparsity(
     from toytask_cli.runs.run import Run
 
     if block not in BLOCKS:
-        raise unknown("block", block, BLOCKS)
+        raise unknown_choice("block", block, BLOCKS)
     place = find_device(device)
     opened = Run.open(run)
     grid = opened.grid()
     asked = _find_prompt(prompt, grid)
     model = opened.model(grid, place)
     snapshots = record_prompt(model, grid, asked)
-    measured, tensors = measure_sparsity(model, grid, grid.report_part)
+    measured, tensors = measure_sparsity(model, grid, grid.report_split)
     sample = _describe(grid, asked, block, snapshots[block])
     opened.write_tensors("sparsity", tensors._asdict())
     report = opened.write_report("sparsity", {**asdict(measured), "sample": sample})
@@ -98,9 +98,9 @@ def _describe(grid: "Grid", prompt: "Prompt", block: str, snapshot: "Snapshot") 
 
     return {
         "prompt": prompt.text,
-        "answer": prompt.truth,
+        "answer": prompt.target,
         "task": prompt.task.name,
-        "part": grid.part_of(*prompt),
+        "split": grid.split_of(*prompt),
         "block": block,
         "positions": [asdict(position) for position in describe(snapshot)],
     }
@@ -127,7 +127,7 @@ def _draw(
     )
     density = tensors.density.numpy()
     pictures = {
-        "activations": draw.draw_activations(f"{prompt.text} → {prompt.truth}", maps),
+        "activations": draw.draw_activations(f"{prompt.text} → {prompt.target}", maps),
         "histogram": draw.draw_histogram(edges, before, after),
         "density": draw.draw_density(names, density),
         "density-by-task": draw.draw_density_pairs(names, density),
@@ -142,7 +142,7 @@ def _print_numbers(report: dict[str, Any]) -> None:
     for label, (key, write) in ROWS.items():
         cells = (column[key] for column in columns.values())
         table.add_row(label, *("-" if cell is None else write(cell) for cell in cells))
-    out().print(f"{report['d_sae']:,} neurons on the {report['part']} part of {report['run']}")
+    out().print(f"{report['d_sae']:,} neurons on the {report['split']} split of {report['run']}")
     out().print(table)
 
 
@@ -160,7 +160,7 @@ def _print_sample(sample: dict[str, Any], block: str, snapshot: "Snapshot") -> N
     rows = snapshot.values.tolist()
     labels, width = snapshot.positions, out().width
     out().print(
-        f"{sample['prompt']} → {sample['answer']} ({sample['task']}, in the {sample['part']} part)"
+        f"{sample['prompt']} → {sample['answer']} ({sample['task']}, {sample['split']} split)"
     )
     out().print(f"{sample['block']}: {block}", style="bold")
     out().print(heatmap(labels, rows, width))

@@ -61,7 +61,7 @@ def train(
 
     Example: toytask train --device cuda --seed 1
     """
-    from toytask_cli.cli.interrupt import stop_on_signal
+    from toytask_cli.cli.signals import stop_on_signal
     from toytask_cli.cli.train_display import TrainDisplay, wants_live
     from toytask_cli.device import find_device, find_precision
     from toytask_cli.runs.run import Run
@@ -119,7 +119,7 @@ def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[st
         values = values["recipe"] if isinstance(values.get("recipe"), dict) else values
         layers.append(checked_values(Recipe, values, str(recipe)))
     if data is not None:
-        from toytask_cli.runs.datafile import read_spec
+        from toytask_cli.runs.data_files import read_spec
 
         spec = vars(read_spec(data))
         for name in given.keys() & spec.keys():

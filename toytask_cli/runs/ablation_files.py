@@ -28,19 +28,19 @@ def check_name(name: str) -> None:
         raise ToytaskError(f"{name!r} is what other files of a run are called: use another name")
 
 
-def check(path: Path, report: Mapping[str, Any], d_sae: int, mend: str) -> None:
+def check(path: Path, report: Mapping[str, Any], d_sae: int, hint: str) -> None:
     """Refuses a report that does not say which neurons of an SAE to remove, and how.
 
     Raises:
-        ToytaskError: saying what is missing or wrong, and `mend`.
+        ToytaskError: saying what is missing or wrong, and `hint`.
     """
     neurons, error = report.get("neurons"), report.get("error")
     if not (isinstance(neurons, list) and all(type(i) is int for i in neurons)):
-        raise ToytaskError(f"{path}: neurons is no list of numbers: {mend}")
+        raise ToytaskError(f"{path}: neurons is no list of numbers: {hint}")
     if not isinstance(error, str):
-        raise ToytaskError(f"{path}: error is missing: {mend}")
+        raise ToytaskError(f"{path}: error is missing: {hint}")
     try:
         check_error(error)
         checked_neurons(neurons, d_sae)
     except UsageError as cause:
-        raise ToytaskError(f"{path}: {cause}: {mend}") from cause
+        raise ToytaskError(f"{path}: {cause}: {hint}") from cause

@@ -14,7 +14,7 @@ from toytask_cli.training.schedule import LEARN, SEPARATE, Phase
 from toytask_cli.training.trainer import Progress, Trainer
 
 COPIES = 4  # of each weight: itself, two moments of the optimiser, the best so far
-MEND = "train anew with `toytask train`"
+HINT = "train anew with `toytask train`"
 
 
 def write_checkpoint(
@@ -33,15 +33,15 @@ def read_checkpoint(run: Run) -> tuple[Progress, dict[str, Tensor]]:
     """
     path = run.checkpoint_file
     largest = COPIES * n_bytes(run.config.recipe) + tensor_files.LARGEST_HEADER
-    state = tensor_files.read(path, MEND, largest)
-    metadata = tensor_files.read_metadata(path, MEND)
+    state = tensor_files.read(path, HINT, largest)
+    metadata = tensor_files.read_metadata(path, HINT)
     progress = _progress(metadata.get("progress", ""), f"{path}: progress")
     bonds = _bonds(run, progress, digest(run.read_metrics(progress.epoch)))
     if not bonds.keys() <= metadata.keys():
-        raise ToytaskError(f"{path} was not written by this toytask: {MEND}")
+        raise ToytaskError(f"{path} was not written by this toytask: {HINT}")
     for name, ours in bonds.items():
         if metadata[name] != ours:
-            raise ToytaskError(f"{run.path / name} was changed since {path} was written: {MEND}")
+            raise ToytaskError(f"{run.path / name} was changed since {path} was written: {HINT}")
     return progress, state
 
 
@@ -54,7 +54,7 @@ def check_state(run: Run, progress: Progress, state: dict[str, Tensor], trainer:
     expected = trainer.state()
     if progress.best_epoch is not None:
         expected |= {f"best.{name}": w for name, w in trainer.engine.weights.copy().items()}
-    tensor_files.check_layout(run.checkpoint_file, state, expected, run.config_file, MEND)
+    tensor_files.check_layout(run.checkpoint_file, state, expected, run.config_file, HINT)
 
 
 def _bonds(run: Run, progress: Progress, metrics_sha256: str) -> dict[str, str]:
@@ -67,13 +67,13 @@ def _bonds(run: Run, progress: Progress, metrics_sha256: str) -> dict[str, str]:
 
 
 def _progress(text: str, name: str) -> Progress:
-    values = json_files.parse_object(text.encode(), name, MEND)
+    values = json_files.parse_object(text.encode(), name, HINT)
     try:
         progress = Progress(**{**values, "phase": Phase(**values["phase"])})
     except (TypeError, KeyError) as error:
-        raise ToytaskError(f"{name} was not written by toytask: {MEND}") from error
+        raise ToytaskError(f"{name} was not written by toytask: {HINT}") from error
     if not _is_possible(progress):
-        raise ToytaskError(f"{name} cannot be: {MEND}")
+        raise ToytaskError(f"{name} cannot be: {HINT}")
     return progress
 
 

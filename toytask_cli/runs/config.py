@@ -10,7 +10,7 @@ import torch
 
 from toytask_cli import __version__
 from toytask_cli.device import DEVICES, PRECISIONS
-from toytask_cli.errors import ToytaskError, UsageError, brief, unknown
+from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_choice
 from toytask_cli.recipe import Recipe
 from toytask_cli.runs import json_files
 
@@ -57,7 +57,7 @@ class Config:
         kinds = {"recipe": dict, "device": str, "precision": str, "threads": int, "versions": dict}
         for key in values:
             if key not in kinds:
-                raise ToytaskError(f"{source}: {unknown('key', key, kinds)}")
+                raise ToytaskError(f"{source}: {unknown_choice('key', key, kinds)}")
         for key, kind in kinds.items():
             if key not in values:
                 raise ToytaskError(f"{source}: missing key {key!r}")
@@ -65,7 +65,7 @@ class Config:
                 raise ToytaskError(f"{source}: {key} is no {kind.__name__}")
         for key, valid in _VALID.items():
             if not valid(values[key]):
-                raise ToytaskError(f"{source}: {key} is {brief(values[key])}, which cannot be")
+                raise ToytaskError(f"{source}: {key} is {short_repr(values[key])}, which cannot be")
         try:
             recipe = Recipe.from_json(values["recipe"], source)
         except UsageError as error:

@@ -19,7 +19,7 @@ from toytask_cli.errors import ToytaskError
 PARTIAL = ".partial"  # what a name ends in until the file is whole
 
 # What helps where the system refuses to write.
-MENDS = {
+HINTS = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room on the disk",
     errno.EROFS: "work on a copy of your own",
@@ -38,8 +38,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        mend = MENDS.get(error.errno or 0, "see that this place can be written to")
-        raise WriteError(f"cannot write {path} ({error.strerror or error}): {mend}") from error
+        hint = HINTS.get(error.errno or 0, "see that this place can be written to")
+        raise WriteError(f"cannot write {path} ({error.strerror or error}): {hint}") from error
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -75,7 +75,7 @@ def _umask() -> int:
     return mask
 
 
-def file_size(path: Path, mend: str) -> int:
+def file_size(path: Path, hint: str) -> int:
     """How many bytes a file has.
 
     Raises:
@@ -84,34 +84,34 @@ def file_size(path: Path, mend: str) -> int:
     try:
         found = path.stat()
     except OSError as error:
-        raise ToytaskError(f"cannot read {path} ({error.strerror}): {mend}") from error
+        raise ToytaskError(f"cannot read {path} ({error.strerror}): {hint}") from error
     if not stat.S_ISREG(found.st_mode):
-        raise ToytaskError(f"cannot read {path} (no file): {mend}")
+        raise ToytaskError(f"cannot read {path} (no file): {hint}")
     return found.st_size
 
 
-def read_bytes(path: Path, mend: str, largest: int) -> bytes:
+def read_bytes(path: Path, hint: str, largest: int) -> bytes:
     """Reads a whole file of at most so many bytes.
 
     Raises:
         ToytaskError: it is missing, larger, or no file at all.
     """
-    size = file_size(path, mend)
+    size = file_size(path, hint)
     if size > largest:
-        raise ToytaskError(f"{path} is too large ({size:,} bytes, {largest:,} at most): {mend}")
+        raise ToytaskError(f"{path} is too large ({size:,} bytes, {largest:,} at most): {hint}")
     try:
         with path.open("rb") as file:
             return file.read(largest)
     except OSError as error:
-        raise ToytaskError(f"cannot read {path} ({error.strerror}): {mend}") from error
+        raise ToytaskError(f"cannot read {path} ({error.strerror}): {hint}") from error
 
 
-def file_sha256(path: Path, mend: str = "write it again") -> str:
+def file_sha256(path: Path, hint: str = "write it again") -> str:
     """The sha256 of a file's bytes, in hex.
 
     Raises:
         ToytaskError: it is missing or no file.
     """
-    file_size(path, mend)
+    file_size(path, hint)
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()

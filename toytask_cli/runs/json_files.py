@@ -10,10 +10,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from toytask_cli.errors import ToytaskError, brief
+from toytask_cli.errors import ToytaskError, short_repr
 from toytask_cli.runs.files import read_bytes, write_bytes
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 LARGEST = 2**25  # bytes; a larger file is not of this program
 DEEPEST = 16  # levels; of what is written, half as many
@@ -39,7 +39,7 @@ def write(path: Path, values: Mapping[str, Any]) -> None:
     write_bytes(path, to_text({"schema_version": SCHEMA_VERSION, **values}).encode() + b"\n")
 
 
-def parse_object(content: bytes, name: str, mend: str) -> dict[str, Any]:
+def parse_object(content: bytes, name: str, hint: str) -> dict[str, Any]:
     """The JSON object that these bytes are; all its numbers are finite.
 
     Raises:
@@ -48,11 +48,11 @@ def parse_object(content: bytes, name: str, mend: str) -> dict[str, Any]:
     try:
         values = json.loads(content, parse_float=_finite, parse_constant=_finite)
     except (ValueError, RecursionError) as error:
-        raise ToytaskError(f"{name} is cut or no JSON: {mend}") from error
+        raise ToytaskError(f"{name} is cut or no JSON: {hint}") from error
     if not isinstance(values, dict):
-        raise ToytaskError(f"{name} holds no JSON object: {mend}")
+        raise ToytaskError(f"{name} holds no JSON object: {hint}")
     if _is_deeper(values, DEEPEST):
-        raise ToytaskError(f"{name} is nested too deep: {mend}")
+        raise ToytaskError(f"{name} is nested too deep: {hint}")
     return values
 
 
@@ -72,32 +72,37 @@ def _finite(text: str) -> float:
     return value
 
 
-def read_object(path: Path, mend: str) -> dict[str, Any]:
+def read_object(path: Path, hint: str) -> dict[str, Any]:
     """Reads a JSON object from any hand.
 
     Raises:
         ToytaskError: the file is missing, cut, or holds something else.
     """
-    return parse_object(read_bytes(path, mend, LARGEST), str(path), mend)
+    return parse_object(read_bytes(path, hint, LARGEST), str(path), hint)
 
 
-def read(path: Path, mend: str) -> dict[str, Any]:
+def read(path: Path, hint: str) -> dict[str, Any]:
     """Reads an object that `write` wrote, its schema version taken out.
 
     Args:
         path: the file.
-        mend: the next step to name in an error.
+        hint: the next step to name in an error.
 
     Raises:
-        ToytaskError: the file is missing, cut, foreign, or from a newer version.
+        ToytaskError: the file is missing, cut, foreign, or from another version.
     """
-    values = read_object(path, mend)
+    values = read_object(path, hint)
     version = values.pop("schema_version", None)
     if type(version) is not int or version < 1:
-        raise ToytaskError(f"{path} was not written by toytask (no schema_version): {mend}")
+        raise ToytaskError(f"{path} was not written by toytask (no schema_version): {hint}")
     if version > SCHEMA_VERSION:
         raise ToytaskError(
-            f"{path} has schema_version {brief(version)}, and this toytask reads up to "
+            f"{path} has schema_version {short_repr(version)}, and this toytask reads up to "
             f"{SCHEMA_VERSION}: install a newer toytask"
+        )
+    if version < SCHEMA_VERSION:
+        raise ToytaskError(
+            f"{path} has schema_version {version}, of an earlier toytask, and this one reads "
+            f"{SCHEMA_VERSION}: {hint}"
         )
     return values

@@ -85,18 +85,18 @@ def read_metrics(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
     Raises:
         ToytaskError: the file is missing, does not hold these epochs, or is foreign.
     """
-    mend = "train again with `toytask train`"
+    hint = "train again with `toytask train`"
     records = []
-    lines = files.read_bytes(path, mend, LARGEST).splitlines()[:epochs]
+    lines = files.read_bytes(path, hint, LARGEST).splitlines()[:epochs]
     for epoch, line in enumerate(lines, start=1):
         name = f"{path}, line {epoch},"
-        record = json_files.parse_object(line[:LONGEST_LINE], name, mend)
+        record = json_files.parse_object(line[:LONGEST_LINE], name, hint)
         seconds = record.get("seconds")
         if record.get("epoch") != epoch or type(seconds) is not float or seconds < 0:
-            raise ToytaskError(f"{name} is not of epoch {epoch}: {mend}")
+            raise ToytaskError(f"{name} is not of epoch {epoch}: {hint}")
         records.append(record)
     if len(records) < (epochs or 0):
-        raise ToytaskError(f"{path} lacks epochs that were finished: {mend}")
+        raise ToytaskError(f"{path} lacks epochs that were finished: {hint}")
     return records
 
 

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 
 from toytask_cli.dataset import Grid, build_grid
-from toytask_cli.errors import ToytaskError, unknown
+from toytask_cli.errors import ToytaskError, unknown_choice
 from toytask_cli.model import Transformer
-from toytask_cli.runs import ablation_files, files, json_files, places, tensor_files
+from toytask_cli.runs import ablation_files, files, json_files, paths, tensor_files
+from toytask_cli.runs.checksums import read_sealed, write_sealed
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.metrics import read_metrics
-from toytask_cli.runs.sealed import read_sealed, write_sealed
 from toytask_cli.runs.weights import Weights
 
 
@@ -49,9 +49,9 @@ class Run:
         Raises:
             ToytaskError: `out` is there and not empty, or the disk does not take it.
         """
-        places.refuse_bytes(out)
+        paths.refuse_bytes(out)
         try:
-            path = places.claim_number(places.RUNS) if out is None else places.claim(out)
+            path = paths.claim_number(paths.RUNS) if out is None else paths.claim(out)
         except OSError as error:
             raise ToytaskError(f"cannot make {error.filename}: {error.strerror}") from error
         run = cls(path, config)
@@ -65,11 +65,11 @@ class Run:
         Raises:
             ToytaskError: there is none, or its configuration cannot be read.
         """
-        places.refuse_bytes(path)
-        path = places.newest() if path is None else path
+        paths.refuse_bytes(path)
+        path = paths.newest() if path is None else path
         if not path.is_dir():
-            raise ToytaskError(f"there is no run at {path}: {places.hint()}")
-        config = json_files.read(path / "config.json", f"{path} is no run; {places.hint()}")
+            raise ToytaskError(f"there is no run at {path}: {paths.known_runs()}")
+        config = json_files.read(path / "config.json", f"{path} is no run; {paths.known_runs()}")
         return cls(path, Config.from_json(config, str(path / "config.json")))
 
     @property
@@ -80,7 +80,7 @@ class Run:
     @property
     def model_file(self) -> Path:
         """The best weights."""
-        return self.path / places.MODEL
+        return self.path / paths.MODEL
 
     @property
     def checkpoint_file(self) -> Path:
@@ -123,8 +123,8 @@ class Run:
     @property
     def weights(self) -> Weights:
         """The file of the best weights."""
-        mend = f"go on with `toytask train --resume {self.named}`, train anew, or name another run"
-        return Weights(self.model_file, self.config, self.config_file, mend)
+        hint = f"go on with `toytask train --resume {self.named}`, train anew, or name another run"
+        return Weights(self.model_file, self.config, self.config_file, hint)
 
     def model(self, grid: Grid, device: torch.device) -> Transformer:
         """The trained model, in float32.
@@ -133,21 +133,21 @@ class Run:
             ToytaskError: training has not finished, or the file is cut, foreign, not the one that
                 training reported on, or gives numbers that are not finite.
         """
-        mend = self.weights.mend
+        hint = self.weights.hint
         if not self.model_file.exists():
             raise ToytaskError(
-                f"{self.path} has no model.safetensors yet: wait for its end, {mend}"
+                f"{self.path} has no model.safetensors yet: wait for its end, {hint}"
             )
         model = self.weights.read(len(grid.tokenizer))
         report = self.path / "reports" / "train.json"
         if report.exists():
-            self._read_bound(report, mend)
+            self._read_bound(report, hint)
         self.weights.try_out(model, grid)
         return model.to(device)
 
     def weights_sha256(self) -> str:
         """What binds reports and ablations to the weights they were made from."""
-        return files.file_sha256(self.model_file, self.weights.mend)
+        return files.file_sha256(self.model_file, self.weights.hint)
 
     def write_report(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         """Writes `reports/<name>.json`, bound to run and weights; gives what was written."""
@@ -159,8 +159,8 @@ class Run:
         Raises:
             ToytaskError: it is missing, cut, foreign, or made from other weights.
         """
-        mend = f"make it with `toytask {name} {self.named}`"
-        return self._read_bound(self.path / "reports" / f"{name}.json", mend)
+        hint = f"make it with `toytask {name} {self.named}`"
+        return self._read_bound(self.path / "reports" / f"{name}.json", hint)
 
     def write_ablation(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         """Writes `ablations/<name>.json`, bound to run and weights; gives what was written.
@@ -181,10 +181,10 @@ class Run:
         names = self.ablation_names()
         path = self.path / "ablations" / f"{name}.json"
         if names and name not in names:
-            raise ToytaskError(f"{path.parent}: {unknown('ablation', name, names)}")
-        mend = f"make it with `toytask ablate {self.named}`"
-        report = self._read_bound(path, mend)
-        ablation_files.check(path, report, self.config.recipe.d_sae, mend)
+            raise ToytaskError(f"{path.parent}: {unknown_choice('ablation', name, names)}")
+        hint = f"make it with `toytask ablate {self.named}`"
+        report = self._read_bound(path, hint)
+        ablation_files.check(path, report, self.config.recipe.d_sae, hint)
         return report
 
     def ablation_names(self) -> list[str]:
@@ -200,7 +200,7 @@ class Run:
         """
         for name in ("reports", "ablations", "figures"):
             self._folder(name)
-        places.refuse_link(self.metrics_file)
+        paths.refuse_link(self.metrics_file)
 
     def _folder(self, name: str) -> Path:
         """A folder of the run that can be written to: nothing is ever written outside.
@@ -209,7 +209,7 @@ class Run:
             ToytaskError: it leads elsewhere, or cannot be made.
         """
         folder = self.path / name
-        places.refuse_link(folder)
+        paths.refuse_link(folder)
         with files.writing(folder):
             folder.mkdir(exist_ok=True)
         return folder
@@ -221,14 +221,14 @@ class Run:
         except ValueError as error:
             raise self.weights.overflow() from error
 
-    def _read_bound(self, path: Path, mend: str) -> dict[str, Any]:
-        report = read_sealed(path, mend)
-        self._check_weights(path, report, mend)
+    def _read_bound(self, path: Path, hint: str) -> dict[str, Any]:
+        report = read_sealed(path, hint)
+        self._check_weights(path, report, hint)
         return report
 
-    def _check_weights(self, path: Path, bound: Mapping[str, Any], mend: str) -> None:
+    def _check_weights(self, path: Path, bound: Mapping[str, Any], hint: str) -> None:
         if bound.get("weights_sha256") != self.weights_sha256():
-            raise ToytaskError(f"{path} was made from other weights than {self.model_file}: {mend}")
+            raise ToytaskError(f"{path} was made from other weights than {self.model_file}: {hint}")
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Writes `reports/<name>.safetensors`, bound to the weights."""
@@ -244,9 +244,9 @@ class Run:
             ToytaskError: it is missing, cut, foreign, or made from other weights.
         """
         path = self.path / "reports" / f"{name}.safetensors"
-        mend = f"make it with `toytask {name} {self.named}`"
-        tensors = tensor_files.read(path, mend)
-        self._check_weights(path, tensor_files.read_metadata(path, mend), mend)
+        hint = f"make it with `toytask {name} {self.named}`"
+        tensors = tensor_files.read(path, hint)
+        self._check_weights(path, tensor_files.read_metadata(path, hint), hint)
         return tensors
 
     def read_metrics(self, epochs: int | None = None) -> list[dict[str, Any]]:

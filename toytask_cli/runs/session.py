@@ -181,7 +181,7 @@ class Session:
         separate_from = None if progress.phase.name == LEARN else progress.phase.start
         best = next(record for record in metrics if record["epoch"] == progress.best_epoch)
         model = self.run.weights.read(len(self.grid.tokenizer)).to(self.trainer.device)
-        examples = self.grid.part(self.grid.report_part)
+        examples = self.grid.split(self.grid.report_split)
         scores = task_scores(self.grid, examples, score(model, examples))
         return {
             "status": status,
@@ -190,7 +190,7 @@ class Session:
             "best_epoch": progress.best_epoch,
             "seconds": sum(record["seconds"] for record in metrics),
             "validation": best["validation"],
-            "split": self.grid.report_part,
+            "split": self.grid.report_split,
             "tasks": {name: asdict(scored) for name, scored in scores.items()},
             "definitions": DEFINITIONS,
         }

@@ -29,13 +29,13 @@ class Weights:
         path: the file, which need not be there.
         config: what the weights were trained by.
         config_file: where that is from.
-        mend: the next step to name in an error.
+        hint: the next step to name in an error.
     """
 
     path: Path
     config: Config
     config_file: Path
-    mend: str
+    hint: str
 
     def write(self, weights: Mapping[str, Tensor]) -> None:
         """Makes these the run's weights."""
@@ -49,11 +49,11 @@ class Weights:
         Raises:
             ToytaskError: it is, or it is missing, cut or foreign.
         """
-        metadata = tensor_files.read_metadata(self.path, self.mend)
-        spare = files.file_size(self.path, self.mend) - n_bytes(self.config.recipe)
+        metadata = tensor_files.read_metadata(self.path, self.hint)
+        spare = files.file_size(self.path, self.hint) - n_bytes(self.config.recipe)
         ours = self.config.sha256(with_epochs=False)
         if not 0 <= spare <= tensor_files.LARGEST_HEADER or metadata.get(CONFIG, ours) != ours:
-            raise ToytaskError(f"{self.path} does not fit {self.config_file}: {self.mend}")
+            raise ToytaskError(f"{self.path} does not fit {self.config_file}: {self.hint}")
 
     def read(self, vocabulary: int) -> Transformer:
         """The model with these weights, in float32 on the CPU.
@@ -66,10 +66,10 @@ class Weights:
         """
         self.check()
         largest = n_bytes(self.config.recipe) + tensor_files.LARGEST_HEADER
-        tensors = tensor_files.read(self.path, self.mend, largest)
+        tensors = tensor_files.read(self.path, self.hint, largest)
         model = empty_model(self.config.recipe, vocabulary)
         expected = model.state_dict()
-        tensor_files.check_layout(self.path, tensors, expected, self.config_file, self.mend)
+        tensor_files.check_layout(self.path, tensors, expected, self.config_file, self.hint)
         model.load_state_dict(tensors)
         return model.eval()
 
@@ -87,7 +87,7 @@ class Weights:
 
     def overflow(self) -> ToytaskError:
         """What to raise where these weights, finite as they are, give numbers that are not."""
-        return ToytaskError(f"{self.path} gives numbers that are not finite: {self.mend}")
+        return ToytaskError(f"{self.path} gives numbers that are not finite: {self.hint}")
 
 
 def n_bytes(recipe: Recipe) -> int:

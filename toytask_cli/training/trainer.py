@@ -70,8 +70,8 @@ class Trainer:
         self.device = next(model.parameters()).device
         self.recipe = recipe
         self.tasks = grid.task_names
-        self.train = grid.part("train").to(self.device)
-        validation = grid.part("validation").batches(VALIDATION_BATCH[self.device.type])
+        self.train = grid.split("train").to(self.device)
+        validation = grid.split("validation").batches(VALIDATION_BATCH[self.device.type])
         self.validation = [batch.cut().to(self.device) for batch in validation]
         record = cuda_graph if self.device.type == "cuda" else None
         self.engine = Engine(recipe, model, len(self.tasks), precision, record)

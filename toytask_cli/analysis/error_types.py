@@ -13,7 +13,7 @@ from toytask_cli.model import Transformer
 CHUNK = 16 * BATCH  # pairs: texts take far more memory than the tokens that they are read from
 
 # In this order: the first that fits is the one that counts.
-MISTAKES = {
+ERROR_TYPES = {
     "nothing": "the answer is empty",
     "other_task": "the right answer of another task on the same operands",
     "other_tokens": "the right digits, in other tokens or without an end",
@@ -24,8 +24,8 @@ MISTAKES = {
 }
 
 
-def classify(said: str, truth: str, other_answers: Sequence[str]) -> str:
-    """The kind of a wrong answer, a key of `MISTAKES`. Strings without `B` and `E`."""
+def error_type(said: str, truth: str, other_answers: Sequence[str]) -> str:
+    """The kind of a wrong answer, a key of `ERROR_TYPES`. Strings without `B` and `E`."""
     is_number = said.isascii() and said.isdigit()
     as_long = is_number and len(said) == len(truth)
     fits = {
@@ -36,7 +36,7 @@ def classify(said: str, truth: str, other_answers: Sequence[str]) -> str:
         "one_digit": as_long and sum(a != b for a, b in zip(said, truth, strict=True)) == 1,
         "wrong_length": is_number and not as_long,
     }
-    return next((kind for kind in MISTAKES if fits.get(kind)), "other")
+    return next((kind for kind in ERROR_TYPES if fits.get(kind)), "other")
 
 
 def _neighbours(number: str) -> tuple[str, ...]:
@@ -51,7 +51,7 @@ def answer_texts(grid: Grid, tokens: Tensor) -> list[str]:
     return [text.removeprefix("B").split("E")[0] for text in texts]
 
 
-def count_mistakes(
+def count_error_types(
     model: Transformer, grid: Grid, task: int, pairs: Tensor
 ) -> tuple[dict[str, int], list[str]]:
     """What the model says, greedily, where it is wrong on one task.
@@ -68,9 +68,9 @@ def count_mistakes(
     for chunk in pairs.split(CHUNK) if len(pairs) else ():
         texts = _said(model, grid, task, chunk)
         truth, *others = (answer_texts(grid, rows[chunk]) for rows in _own_first(grid, task))
-        kinds.update(map(classify, texts, truth, zip(*others, strict=True)))
+        kinds.update(map(error_type, texts, truth, zip(*others, strict=True)))
         said += texts
-    return {kind: kinds[kind] for kind in MISTAKES}, said
+    return {kind: kinds[kind] for kind in ERROR_TYPES}, said
 
 
 def _said(model: Transformer, grid: Grid, task: int, pairs: Tensor) -> list[str]:

@@ -18,7 +18,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-class PrintableConsole(Console):
+class SafeConsole(Console):
     """A console that sends only its own control codes to the terminal, and knows no markup.
 
     Rich's markup would be read from prompts and file names as well: `runs/[red]` would vanish, and

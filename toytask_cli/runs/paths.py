@@ -55,7 +55,7 @@ def newest() -> Path:
     raise ToytaskError(f"there is no run under {RUNS}/ yet: {TRAIN_FIRST}")
 
 
-def hint() -> str:
+def known_runs() -> str:
     """The runs that are there, or how to get one."""
     there = [str(run) for run in _made()]
     return f"there are {', '.join(there[-5:])}" if there else TRAIN_FIRST

@@ -8,7 +8,7 @@ from conftest import cut
 from toytask_cli.dataset import build_grid
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs import tensor_files
-from toytask_cli.runs.datafile import read_spec, write_data
+from toytask_cli.runs.data_files import read_spec, write_data
 
 
 def test_written_data_are_taken_back(here, tiny):

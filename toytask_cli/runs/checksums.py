@@ -21,14 +21,14 @@ def write_sealed(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     return {"schema_version": json_files.SCHEMA_VERSION, **sealed}
 
 
-def read_sealed(path: Path, mend: str) -> dict[str, Any]:
+def read_sealed(path: Path, hint: str) -> dict[str, Any]:
     """Reads what `write_sealed` wrote, or, without a seal, what a person did.
 
     Raises:
         ToytaskError: it is missing, cut, foreign, or not what was written.
     """
-    values = json_files.read(path, mend)
+    values = json_files.read(path, hint)
     seal = values.pop(SEAL, None)
     if seal is not None and seal != json_files.sha256_of(values):
-        raise ToytaskError(f"{path} was changed since it was written: {mend}")
+        raise ToytaskError(f"{path} was changed since it was written: {hint}")
     return values

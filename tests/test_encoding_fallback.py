@@ -7,8 +7,8 @@ from conftest import TOYTASK, environment
 from hypothesis import given
 from hypothesis import strategies as st
 
+from toytask_cli.cli.encoding_fallback import STAND_INS, use_encoding_fallback
 from toytask_cli.cli.heatmap import SHADES
-from toytask_cli.cli.stand_ins import STAND_INS, use_stand_ins
 from toytask_cli.cli.train_display import SPARKS
 
 
@@ -26,12 +26,12 @@ def test_what_cannot_be_written_has_a_stand_in_or_is_written_out(encoding, text)
         except UnicodeEncodeError:
             return STAND_INS.get(sign, sign).encode(encoding, "backslashreplace")
 
-    assert text.encode(encoding, use_stand_ins()) == b"".join(map(alone, text))
+    assert text.encode(encoding, use_encoding_fallback()) == b"".join(map(alone, text))
 
 
 @given(st.binary())
 def test_bytes_that_cannot_be_read_are_written_out(read):
-    assert read.decode("utf-8", use_stand_ins()) == read.decode("utf-8", "backslashreplace")
+    assert read.decode("utf-8", use_encoding_fallback()) == read.decode("utf-8", "backslashreplace")
 
 
 def test_a_heatmap_stays_one_where_its_shades_cannot_be_written(run):

@@ -6,7 +6,7 @@ import codecs
 STAND_INS = dict(zip("·░▒▓█▁▂▃▄▅▆▇→−–…", ".:+%#1234567>--~", strict=True))
 
 
-def use_stand_ins() -> str:
+def use_encoding_fallback() -> str:
     """Makes the way of handling such signs known, and gives its name, for a stream's `errors`."""
     codecs.register_error("toytask", _stand_in)
     return "toytask"

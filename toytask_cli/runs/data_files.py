@@ -6,11 +6,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toytask_cli.dataset import PARTS, Grid, build_grid
+from toytask_cli.dataset import SPLITS, Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.recipe import DataSpec
 from toytask_cli.runs import files, json_files, tensor_files
-from toytask_cli.runs.places import claim
+from toytask_cli.runs.paths import claim
 
 TOKENS, MANIFEST = "tokens.safetensors", "manifest.json"
 
@@ -18,8 +18,8 @@ TOKENS, MANIFEST = "tokens.safetensors", "manifest.json"
 def counts(grid: Grid) -> dict[str, dict[str, int]]:
     """Number of examples by task and part."""
     return {
-        task.name: {part: int((row == index).sum()) for index, part in enumerate(PARTS)}
-        for task, row in zip(grid.tasks, grid.parts, strict=True)
+        task.name: {part: int((row == index).sum()) for index, part in enumerate(SPLITS)}
+        for task, row in zip(grid.tasks, grid.splits, strict=True)
     }
 
 
@@ -29,8 +29,9 @@ def manifest(grid: Grid) -> dict[str, Any]:
         "spec": grid.spec.to_json(),
         "counts": counts(grid),
         "vocabulary": list(grid.tokenizer.tokens),
-        "resplit_answers": {
-            task.name: int(row.sum()) for task, row in zip(grid.tasks, grid.resplit(), strict=True)
+        "merged_answers": {
+            task.name: int(row.sum())
+            for task, row in zip(grid.tasks, grid.merged_tokens(), strict=True)
         },
     }
 
@@ -55,30 +56,30 @@ def read_spec(directory: Path) -> DataSpec:
         ToytaskError: a file is missing, cut, foreign or changed.
     """
     path, tokens = directory / MANIFEST, directory / TOKENS
-    mend = f"write the data again with `toytask data --out {directory}`"
-    values = json_files.read(path, mend)
+    hint = f"write the data again with `toytask data --out {directory}`"
+    values = json_files.read(path, hint)
     if not isinstance(values.get("spec"), dict):
-        raise ToytaskError(f"{path}: missing key 'spec': {mend}")
+        raise ToytaskError(f"{path}: missing key 'spec': {hint}")
     try:
         spec = DataSpec.from_json(values["spec"], str(path))
     except UsageError as error:
         raise ToytaskError(f"{path}: {error}") from error
-    found = tensor_files.read(tokens, mend)
-    if values.pop("sha256", None) != files.file_sha256(tokens, mend):
-        raise ToytaskError(f"{tokens} is not the file of its manifest: {mend}")
+    found = tensor_files.read(tokens, hint)
+    if values.pop("sha256", None) != files.file_sha256(tokens, hint):
+        raise ToytaskError(f"{tokens} is not the file of its manifest: {hint}")
     # A large grid is built only for a large file.
-    if "parts" not in found or found["parts"].shape != (len(spec.tasks), 100**spec.digits):
-        raise ToytaskError(f"{tokens} does not hold its manifest's parts: {mend}")
+    if "splits" not in found or found["splits"].shape != (len(spec.tasks), 100**spec.digits):
+        raise ToytaskError(f"{tokens} does not hold its manifest's splits: {hint}")
     grid = build_grid(spec)
     expected = _tensors(grid)
-    tensor_files.check_layout(tokens, found, expected, path, mend)
+    tensor_files.check_layout(tokens, found, expected, path, hint)
     for name, tensor in expected.items():
         if not torch.equal(found[name], tensor):
-            raise ToytaskError(f"{tokens} does not hold its manifest's {name}: {mend}")
+            raise ToytaskError(f"{tokens} does not hold its manifest's {name}: {hint}")
     if values != manifest(grid):
-        raise ToytaskError(f"{path} does not say what the data are: {mend}")
+        raise ToytaskError(f"{path} does not say what the data are: {hint}")
     return spec
 
 
 def _tensors(grid: Grid) -> dict[str, Tensor]:
-    return {"prompts": grid.prompts, "answers": grid.answers, "parts": grid.parts}
+    return {"prompts": grid.prompts, "answers": grid.answers, "splits": grid.splits}
