@@ -13,7 +13,7 @@ import pytest
 from conftest import TOYTASK, Command, environment
 from memorised_run import memorised_run
 
-from toytask_cli.cli.chat_terminal import state_directory
+from toytask_cli.cli.chat.io import state_directory
 from toytask_cli.runs.run import Run
 
 

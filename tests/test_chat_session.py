@@ -11,8 +11,8 @@ from toytask_cli.analysis.error_types import answer_texts
 from toytask_cli.analysis.explanation import explain
 from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.prediction import decode_greedily
-from toytask_cli.cli.chat_commands import obey
-from toytask_cli.cli.chat_session import BY_HAND, TRAINED, Chat
+from toytask_cli.cli.chat.commands import run_command
+from toytask_cli.cli.chat.session import BY_HAND, TRAINED, Chat
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.hooks import removing
 from toytask_cli.prompts import Prompt
@@ -140,22 +140,22 @@ def test_importance_is_known_from_the_report_of_these_weights_only(run, known, c
 )
 def test_what_a_command_cannot_take_is_one_line_and_measures_nothing(chat, line, said):
     with pytest.raises(UsageError, match=said) as error:
-        obey(chat, line)
+        run_command(chat, line)
     assert "\n" not in str(error.value)
     assert "measured" not in vars(chat)
 
 
 def test_as_many_neurons_are_listed_as_there_are_however_many_are_asked_for(chat):
-    obey(chat, ":random concat")
-    obey(chat, f":why {'9' * 5000}")
+    run_command(chat, ":random concat")
+    run_command(chat, f":why {'9' * 5000}")
     with pytest.raises(UsageError, match="list one neuron at least"):
-        obey(chat, ":why 0")
+        run_command(chat, ":why 0")
 
 
 def test_a_task_is_meant_where_an_ablation_has_its_name(chat, run):
     run.write_ablation("concat", {"neurons": [0], "error": "keep"})
-    obey(chat, ":ablate concat 0.1")
-    obey(chat, ":ablate concat")
+    run_command(chat, ":ablate concat 0.1")
+    run_command(chat, ":ablate concat")
     assert list(chat.columns) == [TRAINED, "remove-concat-tol0.1", "remove-concat-automatic"]
 
 

@@ -127,10 +127,10 @@ def test_ctrl_c_leaves_at_once_until_pytorch_is_there(importing):
     code = (
         "import signal, sys\n"
         "from types import ModuleType, SimpleNamespace\n"
-        "from toytask_cli.cli.signals import leave_while_starting\n"
+        "from toytask_cli.cli.signals import exit_on_early_interrupt\n"
         "torch = sys.modules['torch'] = ModuleType('torch')\n"
         f"torch.__spec__ = SimpleNamespace(_initializing={importing})\n"
-        "leave_while_starting()\n"
+        "exit_on_early_interrupt()\n"
         "try: signal.raise_signal(signal.SIGINT)\n"
         "except KeyboardInterrupt: print('told')"
     )

@@ -29,8 +29,8 @@ from mutations.victim import DATA, GIGABYTE, RUN, Victim
 from rich.console import Console
 
 from toytask_cli.cli.app import main
-from toytask_cli.cli.chat_commands import obey
-from toytask_cli.cli.chat_session import Chat
+from toytask_cli.cli.chat.commands import run_command
+from toytask_cli.cli.chat.session import Chat
 from toytask_cli.dataset import build_grid
 from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import resolve
@@ -145,7 +145,7 @@ def _look() -> Result:
     """`:neuron 3` in a chat; that importance is not known is its error."""
     shown = Console(file=io.StringIO(), width=1000)
     try:
-        shown.print(obey(Chat.open(Run.open(Path(RUN)), CPU, seed=0), ":neuron 3"))
+        shown.print(run_command(Chat.open(Run.open(Path(RUN)), CPU, seed=0), ":neuron 3"))
     except ToytaskError as error:
         return Result(error.exit_code, "", f"error: {error}\n")
     text = shown.file.getvalue()  # type: ignore[attr-defined]

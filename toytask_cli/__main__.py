@@ -1,11 +1,11 @@
 """The program's start; `python -m toytask_cli` is `toytask`."""
 
-from toytask_cli.cli.signals import leave_while_starting
+from toytask_cli.cli.signals import exit_on_early_interrupt
 
 
 def main() -> None:
-    """Runs the command line, which is imported as late as here so that it can be interrupted."""
-    leave_while_starting()
+    """Run the command line, imported only once Ctrl-C can end the program."""
+    exit_on_early_interrupt()
     from toytask_cli.cli import app
 
     app.main()

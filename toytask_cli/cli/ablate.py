@@ -1,22 +1,16 @@
-"""`toytask ablate`: removes a task's neurons together, and proves what is lost and what is kept."""
+"""`toytask ablate`: remove a task's neurons together; measure what is lost and what is kept."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toytask_cli.cli.console import err, print_json, say_next
-from toytask_cli.cli.options import (
-    DeviceOption,
-    FiguresOption,
-    JsonOption,
-    RunArgument,
-    SeedOption,
-)
+from toytask_cli.cli.common import Report, open_run, show_report, write_figures
+from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 from toytask_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from toytask_cli.runs.run import Run
+    from matplotlib.figure import Figure
 
 
 def ablate(
@@ -52,32 +46,25 @@ def ablate(
     from toytask_cli.analysis.ablation import removed_indices
     from toytask_cli.analysis.importance import score_neurons
     from toytask_cli.cli.ablation_view import print_ablation
-    from toytask_cli.device import find_device
     from toytask_cli.runs import ablation_files
-    from toytask_cli.runs.run import Run
 
-    chosen = None if neurons is None else _split_numbers(neurons)
+    given_neurons = None if neurons is None else _split_numbers(neurons)
     if name is not None:
         ablation_files.check_name(name)
-    opened = Run.open(run)
-    grid = opened.grid()
-    removed_indices(grid, remove or [])
-    model = opened.model(grid, find_device(device))
+    opened, grid, model = open_run(run, device)
+    removed_indices(grid, remove or [])  # an unknown task is refused before scoring all neurons
     scores = score_neurons(model, grid, seed=seed, resamples=1)
     ablation = measure(
         scores,
-        remove=remove or [], tolerance=tolerance, neurons=chosen, error=error, seed=seed,
+        remove=remove or [], tolerance=tolerance, neurons=given_neurons, error=error, seed=seed,
     )  # fmt: skip
     name = name or ablation.default_name
     report = opened.write_ablation(name, asdict(ablation))
     if figures:
-        _draw(opened, name, report)
-    if json:
-        print_json(report)
-        return
-    print_ablation(report)
-    err().print(f"wrote {opened.path}/ablations/{name}.json", soft_wrap=True)
-    say_next("chat", opened.path, "--ablation", name)
+        write_figures(opened, _figures(name, report))
+    written = f"{opened.path}/ablations/{name}.json"
+    next_command = ("chat", opened.path, "--ablation", name)
+    show_report(report, json, print_ablation, written, next_command)
 
 
 def _split_numbers(text: str) -> list[int]:
@@ -87,9 +74,7 @@ def _split_numbers(text: str) -> list[int]:
         raise UsageError(f"neurons is {text!r}: must be numbers, such as 462,479") from None
 
 
-def _draw(run: "Run", name: str, report: dict[str, Any]) -> None:
+def _figures(name: str, report: Report) -> "dict[str, Figure]":
     from toytask_cli.figures.ablation import draw_bars, draw_curve
-    from toytask_cli.figures.style import png
 
-    run.write_figure(f"{name}-curve", png(draw_curve(report)))
-    run.write_figure(f"{name}-bars", png(draw_bars(report)))
+    return {f"{name}-curve": draw_curve(report), f"{name}-bars": draw_bars(report)}

@@ -1,145 +1,157 @@
-"""How an ablation's report looks: accuracy before and after, in words, and over tolerances."""
+"""Print the report of an ablation: accuracy before and after, in words, and over tolerances."""
 
 from itertools import compress
-from typing import Any
 
 from toytask_cli.analysis.ablation_report import left_and_kept, measured_on
-from toytask_cli.cli.console import interval, out, percent, plain_table, said, say
+from toytask_cli.cli.common import Report
+from toytask_cli.cli.console import (
+    interval,
+    out,
+    percent,
+    plain_table,
+    prediction_text,
+    print_result,
+)
 
 GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
-HURT = 0.95  # and one that keeps less than this share is called damaged
-CURVE_LINES, BAR = 10, 12
-ROOM, SHARE = 59, len(percent(1))  # columns of the curve beside its shares, and of a share
+DAMAGED = 0.95  # and one that keeps less than this share is called damaged
+CURVE_LINES = 10
+BAR_WIDTH = 12
+# Terminal columns of the curve's table without its headings of accuracy, and of a share.
+CURVE_WIDTH, SHARE_WIDTH = 59, len(percent(1))
 WHEN = ("before", "after")
 
 
-def print_ablation(report: dict[str, Any]) -> None:
-    """The whole report on stdout."""
-    say(_what_was_done(report))
+def print_ablation(report: Report) -> None:
+    """Print the whole report on stdout."""
+    print_result(_removal_in_words(report))
     if report["chosen_by"] == "automatic" and report["automatic_tolerance"] is None:
-        say("no tolerance keeps enough of every kept task on validation: this is the smallest one")
+        print_result(
+            "no tolerance keeps enough of every kept task on validation: this is the smallest one"
+        )
     _print_accuracy(report)
-    say(_in_words(report))
-    _print_instead(report)
+    print_result(_effect_in_words(report))
+    _print_error_types(report)
     if report["curve"]:
         _print_curve(report)
 
 
-def _what_was_done(report: dict[str, Any]) -> str:
+def _removal_in_words(report: Report) -> str:
     n, error = len(report["neurons"]), f"error {report['error']}"
-    where = measured_on(report)
+    pairs = measured_on(report)
     if report["chosen_by"] == "given":
-        return f"{n} neurons removed (a given set, {error}), measured on {where}"
+        return f"{n} neurons removed (a given set, {error}), measured on {pairs}"
     return (
         f"{n} of {report['n_live']} live neurons removed (tolerance {report['tolerance']:g} nats, "
-        f"{error}), chosen on validation, measured on {where}"
+        f"{error}), chosen on validation, measured on {pairs}"
     )
 
 
-def _print_accuracy(report: dict[str, Any]) -> None:
-    table = plain_table("accuracy in %", "before", "after", "random neurons")
+def _print_accuracy(report: Report) -> None:
+    rows = []
     test = report["test"]
     for task in test["before"]:
+        name = f"{task} (removed)" if task in report["removed_tasks"] else task
         control = test["random_control"][task]
-        removed = " (removed)" if task in report["removed_tasks"] else ""
-        table.add_row(
-            f"{task}{removed}",
-            *(_range(test[when][task]["accuracy"], *test[when][task]["ci95"]) for when in WHEN),
-            _range(control["mean"], control["min"], control["max"]),
-        )
-    out().print(table)
+        ranges = [(test[when][task]["accuracy"], *test[when][task]["ci95"]) for when in WHEN]
+        ranges.append((control["mean"], control["min"], control["max"]))
+        rows.append([name, *(_with_range(*three) for three in ranges)])
+    out().print(plain_table(["accuracy in %", "before", "after", "random neurons"], rows))
     shared = (
         "" if report["overlap"] is None else f", {100 * report['overlap']:.0f} % of them chosen"
     )
     draws = max(len(control["draws"]) for control in test["random_control"].values())
-    out().print(
+    print_result(
         "before and after with 95 % intervals; random: as many live neurons of like density"
         f"{shared}, mean and range of {draws} draws",
         style="dim",
     )
     if test["reconstructed"]:
-        dropped = (f"{t} {percent(a['accuracy'])}" for t, a in test["reconstructed"].items())
-        out().print(f"with the error dropped and no neuron removed: {', '.join(dropped)}")
+        shares = (f"{t} {percent(a['accuracy'])}" for t, a in test["reconstructed"].items())
+        print_result(f"with the error dropped and no neuron removed: {', '.join(shares)}")
 
 
-def _range(middle: float, low: float, high: float) -> str:
-    """Three shares in percent: 99.94, and 99.82–99.98 below it."""
+def _with_range(middle: float, low: float, high: float) -> str:
+    """Format three shares in percent: 99.94, and 99.82–99.98 below it."""
     return f"{100 * middle:.2f}\n{100 * low:.2f}–{100 * high:.2f}"
 
 
-def _in_words(report: dict[str, Any]) -> str:
-    """`concat is gone (0.0 % right, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of ...`."""
+def _effect_in_words(report: Report) -> str:
+    """Return `concat is gone (0.0 % right, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of …`."""
     test = report["test"]
     removed = (
-        f"{task} {_fate(test, task)} ({100 * test['after'][task]['accuracy']:.1f} % right, "
-        f"95 % interval {interval(test['after'][task]['ci95'])})"
+        f"{task} {_loss_in_words(test, task)} ({100 * test['after'][task]['accuracy']:.1f} % right,"
+        f" 95 % interval {interval(test['after'][task]['ci95'])})"
         for task in report["removed_tasks"]
     )
-    return ", ".join([*removed, *(_what_is_kept(test, task) for task in report["kept_tasks"])])
+    return ", ".join([*removed, *(_kept_in_words(test, task) for task in report["kept_tasks"])])
 
 
-def _fate(test: dict[str, Any], task: str) -> str:
+def _loss_in_words(test: Report, task: str) -> str:
     share = _share_left(test, task)
     if share is None:
-        return "had nothing to lose"
+        return "had no accuracy to lose"
     if share < GONE:
         return "is gone"
-    return "is damaged" if share < HURT else "is still there"
+    return "is damaged" if share < DAMAGED else "is still there"
 
 
-def _what_is_kept(test: dict[str, Any], task: str) -> str:
+def _kept_in_words(test: Report, task: str) -> str:
     share = _share_left(test, task)
     if share is None:
-        return f"{task} had nothing to keep"
-    return f"{task} keeps {100 * share:.1f} % of what it had"
+        return f"{task} had no accuracy to keep"
+    return f"{task} keeps {100 * share:.1f} % of its accuracy"
 
 
-def _share_left(test: dict[str, Any], task: str) -> float | None:
-    """Accuracy after over accuracy before; None where there was none."""
+def _share_left(test: Report, task: str) -> float | None:
+    """Return accuracy after over accuracy before; None if it was 0 before."""
     before, after = (test[when][task]["accuracy"] for when in WHEN)
     return after / before if before else None
 
 
-def _print_instead(report: dict[str, Any]) -> None:
-    found = {task: one for task, one in report["instead"].items() if one["looked_at"]}
-    if not found:
+def _print_error_types(report: Report) -> None:
+    """Print how wrong answers are wrong, by task, and one example of each task."""
+    samples = {task: sample for task, sample in report["instead"].items() if sample["looked_at"]}
+    if not samples:
         return
-    kinds = next(iter(found.values()))["error_types"]
-    table = plain_table("where wrong, it says", *found)
-    for kind in kinds:
-        counts = [(one["error_types"][kind], one["looked_at"]) for one in found.values()]
-        if any(count for count, _ in counts):
-            table.add_row(kind.replace("_", " "), *(f"{100 * c / n:.0f} %" for c, n in counts))
-    examples = (one["examples"][0] for one in found.values())
-    table.add_row("such as", *(f"{e['prompt']} → {said(e)}" for e in examples))
-    out().print(table)
+    rows = []
+    for kind in next(iter(samples.values()))["error_types"]:
+        shares = [s["error_types"][kind] / s["looked_at"] for s in samples.values()]
+        if any(shares):
+            rows.append([kind.replace("_", " "), *(f"{100 * share:.0f} %" for share in shares)])
+    examples = (sample["examples"][0] for sample in samples.values())
+    rows.append(["example", *(f"{e['prompt']} → {prediction_text(e)}" for e in examples)])
+    out().print(plain_table(["wrong answers after", *samples], rows))
 
 
-def _print_curve(report: dict[str, Any]) -> None:
-    """Some points of the curve, on test, with bars where the terminal has room for them."""
+def _print_curve(report: Report) -> None:
+    """Print some points of the test curve, with bars where the terminal is wide enough."""
     from rich.text import Text
 
-    removed, kept = report["removed_tasks"], report["kept_tasks"]
-    left_of = f"{removed[0]} left" if len(removed) == 1 else "most left"
-    heads = ["tolerance", "neurons", left_of, "", "kept" if len(kept) == 1 else "least kept", ""]
-    has_room = out().width >= ROOM + sum(max(len(head), SHARE) for head in heads[2::2])
-    shown = [bool(head) or has_room for head in heads]
-    table = plain_table(*compress(heads, shown))
-    for column in table.columns:
-        column.justify = column.justify if column.header else "left"
-    curve = report["curve"]
-    lines = min(CURVE_LINES, len(curve))
-    for place in sorted({round(i * (len(curve) - 1) / max(1, lines - 1)) for i in range(lines)}):
-        point = curve[place]
-        left, stays = left_and_kept(report, "test", point["test"])
+    is_one = len(report["removed_tasks"]) == 1
+    left_heading = f"{report['removed_task']} left" if is_one else "most left"
+    kept_heading = "kept" if len(report["kept_tasks"]) == 1 else "least kept"
+    headings = ["tolerance", "neurons", left_heading, "", kept_heading, ""]
+    width = CURVE_WIDTH + sum(max(len(h), SHARE_WIDTH) for h in (left_heading, kept_heading))
+    shown = [bool(heading) or out().width >= width for heading in headings]
+    rows = []
+    for point in _spaced(report["curve"], CURVE_LINES):
+        left, kept = left_and_kept(report, "test", point["test"])
         cells: list[str | Text] = [
             f"{point['tolerance']:.15g}", str(point["n_neurons"]),
-            percent(left), Text(_bar(left), "red"), percent(stays), Text(_bar(stays), "green"),
+            percent(left), Text(_bar(left), "red"), percent(kept), Text(_bar(kept), "green"),
         ]  # fmt: skip
-        table.add_row(*compress(cells, shown))
-    out().print(table)
+        rows.append(compress(cells, shown))
+    out().print(plain_table(compress(headings, shown), rows))
+
+
+def _spaced(points: list[Report], n: int) -> list[Report]:
+    """Return up to n of the points, evenly spaced from the first to the last."""
+    n = min(n, len(points))
+    last = len(points) - 1
+    return [points[i] for i in sorted({round(j * last / max(1, n - 1)) for j in range(n)})]
 
 
 def _bar(share: float) -> str:
-    """A bar of up to `BAR` cells for a share of 0 to 1, filled up with blanks."""
-    return ("█" * round(min(share, 1) * BAR)).ljust(BAR)
+    """Return a bar of up to `BAR_WIDTH` cells for a share of 0 to 1, padded with blanks."""
+    return ("█" * round(min(share, 1) * BAR_WIDTH)).ljust(BAR_WIDTH)

@@ -4,6 +4,7 @@ import atexit
 import signal
 import sys
 import warnings
+from collections.abc import Callable
 from io import TextIOWrapper
 from typing import Annotated
 
@@ -11,26 +12,31 @@ import typer
 
 from toytask_cli import __version__
 from toytask_cli.cli.ablate import ablate
-from toytask_cli.cli.chat import chat
-from toytask_cli.cli.console import say_error
+from toytask_cli.cli.chat.command import chat
+from toytask_cli.cli.console import print_error
 from toytask_cli.cli.data import data
-from toytask_cli.cli.encoding_fallback import use_encoding_fallback
+from toytask_cli.cli.encoding_fallback import register_encoding_fallback
 from toytask_cli.cli.eval import eval_
 from toytask_cli.cli.importance import importance
 from toytask_cli.cli.sparsity import sparsity
 from toytask_cli.cli.train import train
 from toytask_cli.errors import ToytaskError
 
+COMMANDS: dict[str, Callable[..., None]] = {
+    "data": data,
+    "train": train,
+    "eval": eval_,
+    "sparsity": sparsity,
+    "importance": importance,
+    "ablate": ablate,
+    "chat": chat,
+}
+
 app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
-app.command("data")(data)
-app.command("train")(train)
-app.command("eval")(eval_)
-app.command("sparsity")(sparsity)
-app.command("importance")(importance)
-app.command("ablate")(ablate)
-app.command("chat")(chat)
+for name, command in COMMANDS.items():
+    app.command(name)(command)
 
 debug = False
 
@@ -53,34 +59,41 @@ def toytask(
 
 
 def main() -> None:
-    """Runs the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 or 143 interrupted."""
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 or 143 interrupted."""
     for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # it may be closed, or be no file
-            stream.reconfigure(errors=use_encoding_fallback())
+        if isinstance(stream, TextIOWrapper):  # a closed stream is None
+            stream.reconfigure(errors=register_encoding_fallback())
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         sys.exit(app(standalone_mode=False))
-    except (ToytaskError, typer.TyperException) as error:
-        if debug:
+    except Exception as error:
+        explained = _explain(error)
+        if debug or explained is None:
             raise
-        say_error(error.format_message() if isinstance(error, typer.TyperException) else str(error))
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if debug:
-            raise
-        say_error(f"cannot use {error.filename or 'input or output'}: {error.strerror or error}")
-        sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if debug or not _is_out_of_memory(error):
-            raise
-        say_error("not enough memory: use a smaller batch or model, fewer digits, or free some")
-        sys.exit(1)
+        message, exit_code = explained
+        print_error(message)
+        sys.exit(exit_code)
     finally:
-        # What follows is the interpreter's own end, in which there is nothing to interrupt.
+        # Only the interpreter's own shutdown follows, where an interrupt would be a traceback.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
 
 
+def _explain(error: Exception) -> tuple[str, int] | None:
+    """Return the message and exit code of an error that a user can act on; None for a bug."""
+    if isinstance(error, ToytaskError):
+        return str(error), error.exit_code
+    if isinstance(error, typer.TyperException):
+        return error.format_message(), error.exit_code
+    if isinstance(error, OSError):
+        return f"cannot use {error.filename or 'input or output'}: {error.strerror or error}", 1
+    if _is_out_of_memory(error):
+        return "not enough memory: use a smaller batch or model, fewer digits, or free some", 1
+    return None
+
+
 def _is_out_of_memory(error: Exception) -> bool:
-    """PyTorch raises a RuntimeError for it, on a processor one that only its text tells apart."""
-    said = ("out of memory", "can't allocate memory")
-    return isinstance(error, MemoryError) or any(words in str(error) for words in said)
+    """Return whether memory ran out; on a CPU PyTorch's error differs from others by text alone."""
+    texts = ("out of memory", "can't allocate memory")
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in texts)
+    )

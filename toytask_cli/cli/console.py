@@ -1,21 +1,23 @@
-"""Results go to stdout, progress and messages to stderr; JSON is never wrapped."""
+"""Print results to stdout, progress and messages to stderr."""
 
 import json
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
     from rich.table import Table
+    from rich.text import Text
 
     from toytask_cli.cli.safe_console import SafeConsole
 
 
 @cache
 def out() -> "SafeConsole":
-    """Where results go."""
+    """Return the console for results."""
     from toytask_cli.cli.safe_console import SafeConsole
 
     return SafeConsole()
@@ -23,26 +25,31 @@ def out() -> "SafeConsole":
 
 @cache
 def err() -> "SafeConsole":
-    """Where progress and messages go."""
+    """Return the console for progress and messages."""
     from toytask_cli.cli.safe_console import SafeConsole
 
     return SafeConsole(stderr=True)
 
 
-def say(sentence: str) -> None:
-    """A result in words: a terminal gets it wrapped between words, a pipe in one line."""
-    out().print(sentence, soft_wrap=not out().is_terminal)
+def print_result(text: str, style: str = "") -> None:
+    """Print a result in words: wrapped between words in a terminal, on one line in a pipe."""
+    out().print(text, style=style, soft_wrap=not out().is_terminal)
 
 
-def say_error(message: str) -> None:
-    """One red line, whatever the message and the width of the terminal."""
+def print_message(text: str, style: str = "") -> None:
+    """Print a message on one line of stderr, whatever the width of the terminal."""
+    err().print(text, style=style, soft_wrap=True)
+
+
+def print_error(text: str) -> None:
+    """Print one red line, whatever characters the text holds."""
     from toytask_cli.cli.safe_console import printable
 
-    err().print(f"error: {printable(message)}", style="red", soft_wrap=True)
+    print_message(f"error: {printable(text)}", style="red")
 
 
-def say_next(*words: object) -> None:
-    """The command that comes next, as it can be typed into a shell."""
+def print_next(*words: object) -> None:
+    """Print the command that comes next, as it can be typed into a shell."""
     from rich.text import Text
 
     command = shlex.join(["toytask", *map(str, words)])
@@ -50,33 +57,38 @@ def say_next(*words: object) -> None:
 
 
 def print_json(report: Mapping[str, Any]) -> None:
-    """The report alone on stdout."""
+    """Print the report alone on stdout, never wrapped."""
     sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
-def plain_table(*columns: str, title: str | None = None) -> "Table":
-    """A table without a frame, its first column to the left and the others to the right."""
+def plain_table(
+    headings: Iterable[str], rows: Iterable[Iterable["str | Text"]], title: str | None = None
+) -> "Table":
+    """Return a table without a frame; columns with a heading but the first go to the right."""
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD, title=title, title_justify="left", title_style="bold")
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    for number, heading in enumerate(headings):
+        justify: JustifyMethod = "right" if number and heading else "left"
+        table.add_column(heading, justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
 def percent(share: float) -> str:
-    """0.9966 → 99.66 %."""
+    """Format a share: 0.9966 → 99.66 %."""
     return f"{100 * share:.2f} %"
 
 
 def interval(ci95: tuple[float, float] | list[float]) -> str:
-    """A 95 % interval of a share, in percent."""
+    """Format the 95 % interval of a share, in percent."""
     return f"{100 * ci95[0]:.2f} to {100 * ci95[1]:.2f}"
 
 
-def said(wrong: Mapping[str, str]) -> str:
-    """What a wrong answer says; the right digits can be in tokens that are wrong."""
+def prediction_text(wrong: Mapping[str, str]) -> str:
+    """Return a wrong answer as text; the digits can be right in tokens that are wrong."""
     if wrong["prediction"] == wrong["target"]:
         return f"{wrong['prediction']} (in other tokens)"
     return wrong["prediction"] or "(nothing)"

@@ -1,12 +1,14 @@
-"""`toytask data`: the examples, their tokens, and who sees which of them."""
+"""`toytask data`: the examples, their tokens, and the split."""
 
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toytask_cli.cli.console import err, out, plain_table, print_json, say_next
+from toytask_cli.cli.common import Report, show_report
+from toytask_cli.cli.console import out, plain_table, print_json, print_result
 from toytask_cli.cli.options import JsonOption, with_fields_of
 from toytask_cli.errors import UsageError
 from toytask_cli.recipe import DataSpec, option_of
@@ -32,7 +34,7 @@ def data(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the split and the samples.")] = 0,
     json: JsonOption = False,
     *,
-    given: dict[str, Any],
+    overrides: dict[str, Any],
 ) -> None:
     """Show the examples, their tokens and the split; write them with --out.
 
@@ -44,39 +46,34 @@ def data(
 
     if prompt is not None and out_dir is not None:
         raise UsageError("give either a prompt or --out, not both")
-    spec = DataSpec(**{"split_seed": seed, **given})
+    spec = DataSpec(**{"split_seed": seed, **overrides})
     grid = build_grid(spec)
     if prompt is not None:
-        shown = parse_prompt(prompt, grid.tasks, spec.digits)
-        print_json(_describe(grid, shown)) if json else _print_prompt(grid, shown)
+        example = _describe(grid, parse_prompt(prompt, grid.tasks, spec.digits))
+        print_json(example) if json else _print_example(example)
         return
     report = write_data(grid, out_dir) if out_dir else manifest(grid)
-    if json:
-        print_json(report)
-        return
-    _print_counts(grid, report)
-    _print_samples(grid, seed)
-    if out_dir:
-        err().print(f"wrote {out_dir}", soft_wrap=True)
-    say_next("train", *(["--data", out_dir] if out_dir else _as_options(spec)))
+    show_report(
+        report,
+        json,
+        partial(_print_report, grid=grid, seed=seed),
+        written=None if out_dir is None else str(out_dir),
+        next_command=("train", *(["--data", out_dir] if out_dir else _as_options(spec))),
+    )
 
 
 def _as_options(spec: DataSpec) -> list[str]:
-    """What asks for the same data again: the fields that differ from the default."""
-    found = {
-        option_of(f.name): getattr(spec, f.name)
-        for f in fields(spec)
-        if getattr(spec, f.name) != f.default
-    }
-    return [
-        part
-        for option, value in found.items()
-        for part in (option, ",".join(value) if isinstance(value, tuple) else str(value))
-    ]
+    """Return the options that ask for the same data again, defaults left out."""
+    options = []
+    for f in fields(spec):
+        value = getattr(spec, f.name)
+        if value != f.default:
+            options += [option_of(f.name), ",".join(value) if type(value) is tuple else str(value)]
+    return options
 
 
-def _describe(grid: "Grid", prompt: "Prompt") -> dict[str, Any]:
-    """One prompt: its tokens, its answer's tokens, and the part it is in."""
+def _describe(grid: "Grid", prompt: "Prompt") -> Report:
+    """Return a prompt, its answer, the tokens of both, and its split."""
     ids = {
         "prompt": grid.tokenizer.encode(prompt.text),
         "answer": grid.tokenizer.encode(prompt.target),
@@ -92,26 +89,31 @@ def _describe(grid: "Grid", prompt: "Prompt") -> dict[str, Any]:
     }
 
 
-def _print_prompt(grid: "Grid", prompt: "Prompt") -> None:
-    shown = _describe(grid, prompt)
-    table = plain_table("", "text", "tokens", "ids")
-    for kind in ("prompt", "answer"):
-        ids = " ".join(str(i) for i in shown["ids"][kind])
-        table.add_row(kind, shown[kind], _coloured(shown["tokens"][kind]), ids)
-    out().print(table)
-    out().print(f"task {shown['task']}, {shown['split']} split")
-    if shown["merged_tokens"]:
-        out().print("digits of both numbers merge into one token of the answer")
+def _print_example(example: Report) -> None:
+    rows = (
+        [kind, example[kind], _coloured(example["tokens"][kind]), " ".join(map(str, ids))]
+        for kind, ids in example["ids"].items()
+    )
+    out().print(plain_table(["", "text", "tokens", "ids"], rows))
+    print_result(f"task {example['task']}, {example['split']} split")
+    if example["merged_tokens"]:
+        print_result("digits of both numbers merge into one token of the answer")
 
 
-def _print_counts(grid: "Grid", report: dict[str, Any]) -> None:
-    table = plain_table("task", "symbol", "train", "validation", "test", "merged answers")
+def _print_report(report: Report, grid: "Grid", seed: int) -> None:
+    _print_counts(grid, report)
+    _print_samples(grid, seed)
+
+
+def _print_counts(grid: "Grid", report: Report) -> None:
+    headings = ["task", "symbol", "train", "validation", "test", "merged answers"]
+    rows = []
     for task in grid.tasks:
-        parts = (f"{n:,}" for n in report["counts"][task.name].values())
-        merged_tokens = f"{report['merged_answers'][task.name]:,} of {grid.n_pairs:,}"
-        table.add_row(task.name, task.symbol, *parts, merged_tokens)
-    out().print(table)
-    out().print(
+        counts = (f"{n:,}" for n in report["counts"][task.name].values())
+        merged = f"{report['merged_answers'][task.name]:,} of {grid.n_pairs:,}"
+        rows.append([task.name, task.symbol, *counts, merged])
+    out().print(plain_table(headings, rows))
+    print_result(
         f"vocabulary of {len(grid.tokenizer)} tokens, split by {grid.spec.split_by}, "
         f"split seed {grid.spec.split_seed}"
     )
@@ -123,21 +125,21 @@ def _print_samples(grid: "Grid", seed: int) -> None:
     from toytask_cli.rng import generator
 
     draw = generator(seed, "samples")
-    table = plain_table("prompt", "prompt tokens", "answer", "answer tokens", "split")
+    rows = []
     for task in grid.tasks:
         pairs = torch.randint(grid.n_pairs, (SAMPLES_PER_TASK,), generator=draw)
         for a, b in zip(*(operand.tolist() for operand in grid.operands(pairs)), strict=True):
-            texts = task.prompt(a, b), task.answer(a, b)
-            tokens = [
-                _coloured([grid.tokenizer.tokens[i] for i in grid.tokenizer.encode(text)])
-                for text in texts
-            ]
-            table.add_row(texts[0], tokens[0], texts[1], tokens[1], grid.split_of(task, a, b))
-    out().print(table)
+            cells: list[str | Text] = []
+            for text in (task.prompt(a, b), task.answer(a, b)):
+                tokens = [grid.tokenizer.tokens[i] for i in grid.tokenizer.encode(text)]
+                cells += [text, _coloured(tokens)]
+            rows.append([*cells, grid.split_of(task, a, b)])
+    headings = ["prompt", "prompt tokens", "answer", "answer tokens", "split"]
+    out().print(plain_table(headings, rows))
 
 
 def _coloured(tokens: list[str]) -> "Text":
-    """Tokens side by side, each in another colour than its neighbours."""
+    """Return tokens side by side, each in another colour than its neighbours."""
     from rich.text import Text
 
     text = Text()

@@ -1,22 +1,22 @@
-"""Stand-ins for drawn signs that a terminal's encoding lacks, so that pictures stay pictures."""
+"""Replace the characters of tables and heatmaps where a terminal's encoding lacks them."""
 
 import codecs
 
-# Each is as wide as what it stands for: tables and heatmaps keep their columns.
-STAND_INS = dict(zip("·░▒▓█▁▂▃▄▅▆▇→−–…", ".:+%#1234567>--~", strict=True))
+# Each is as wide as the character that it replaces, so tables and heatmaps keep their columns.
+REPLACEMENTS = dict(zip("·░▒▓█▁▂▃▄▅▆▇→−–…", ".:+%#1234567>--~", strict=True))
 
 
-def use_encoding_fallback() -> str:
-    """Makes the way of handling such signs known, and gives its name, for a stream's `errors`."""
-    codecs.register_error("toytask", _stand_in)
+def register_encoding_fallback() -> str:
+    """Register the error handler with Python; return its name, for the `errors` of a stream."""
+    codecs.register_error("toytask", _replace)
     return "toytask"
 
 
-def _stand_in(error: UnicodeError) -> tuple[str | bytes, int]:
-    r"""For a sign that cannot be written; any other, or a byte that cannot be read, as `\xff`."""
+def _replace(error: UnicodeError) -> tuple[str | bytes, int]:
+    r"""Replace one character that cannot be written; write any other, or a byte, as `\xff`."""
     if isinstance(error, UnicodeEncodeError):
-        sign = error.object[error.start]
-        if sign in STAND_INS:
-            return STAND_INS[sign], error.start + 1
+        character = error.object[error.start]
+        if character in REPLACEMENTS:
+            return REPLACEMENTS[character], error.start + 1
         error.end = error.start + 1
     return codecs.backslashreplace_errors(error)

@@ -1,44 +1,34 @@
 """`toytask eval`: accuracy on unseen examples, and how the wrong answers are wrong."""
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from toytask_cli.cli.common import Report, open_run, show_report, write_figures
 from toytask_cli.cli.console import (
-    err,
     interval,
     out,
     percent,
     plain_table,
-    print_json,
-    said,
-    say,
-    say_next,
+    prediction_text,
+    print_result,
 )
-from toytask_cli.cli.options import (
-    DeviceOption,
-    FiguresOption,
-    JsonOption,
-    RunArgument,
-    SeedOption,
-)
+from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 from toytask_cli.errors import ToytaskError, unknown_choice
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from toytask_cli.dataset import Grid
     from toytask_cli.runs.run import Run
 
 WRONG_SHOWN = 12
 SLICES = {
     "carry": "a column of digits adds up to ten",
-    "no_carry": "none does",
-    "merged_tokens": "digits of two numbers merge",
-    "no_merged_tokens": "it does not",
-    "unseen_token": "an answer token is new there",
-    "no_unseen_token": "all were seen in training",
+    "no_carry": "no column adds up to ten",
+    "merged_tokens": "digits of two numbers merge in a token",
+    "no_merged_tokens": "no digits merge",
+    "unseen_token": "an answer token is new at its position",
+    "no_unseen_token": "all tokens were seen in training",
 }
 
 
@@ -52,7 +42,7 @@ def eval_(
         int | None, typer.Option(min=1, help="Measure a random sample of this many examples.")
     ] = None,
     ablation: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Measure with this ablation in place.")
+        str | None, typer.Option(metavar="NAME", help="Measure with this ablation applied.")
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -65,32 +55,24 @@ def eval_(
     """
     from toytask_cli.analysis.conversation import Variant
     from toytask_cli.analysis.evaluation import evaluate
-    from toytask_cli.device import find_device
-    from toytask_cli.runs.run import Run
 
-    opened = Run.open(run)
-    place = find_device(device)
-    grid = opened.grid()
-    model = opened.model(grid, place)
+    opened, grid, model = open_run(run, device)
     split = _check_split(split, grid, opened)
     variant = Variant()
     if ablation is not None:
         variant = Variant.from_report(opened.read_ablation(ablation), opened.config.recipe.d_sae)
     with variant.applied_to(model):
         evaluation, correctness = evaluate(model, grid, split, limit, seed)
-    name = "eval" if split == grid.report_split else f"eval-{split}"
-    name = name if ablation is None else f"{name}-{ablation}"
-    name = name if limit is None else f"{name}-sample"
+    name = _report_name(split, grid, ablation, limit)
     settings = {"ablation": ablation, "limit": limit, "seed": seed}
     report = opened.write_report(name, {**settings, **asdict(evaluation)})
     if figures:
-        _draw(opened, grid, name, correctness)
-    if json:
-        print_json(report)
-        return
-    _print_report(report)
-    err().print(f"wrote {opened.path}/reports/{name}.json", soft_wrap=True)
-    say_next("sparsity", opened.path)
+        from toytask_cli.figures.evaluation import draw_correctness
+
+        by_task = dict(zip(grid.task_names, correctness.numpy(), strict=True))
+        write_figures(opened, {f"{name}-correctness": draw_correctness(by_task)})
+    written = f"{opened.path}/reports/{name}.json"
+    show_report(report, json, _print_report, written, ("sparsity", opened.path))
 
 
 def _check_split(split: str | None, grid: "Grid", run: "Run") -> str:
@@ -99,67 +81,75 @@ def _check_split(split: str | None, grid: "Grid", run: "Run") -> str:
     if split not in ("validation", "test"):
         raise unknown_choice("split", split, ("validation", "test"))
     if split == "test" and grid.report_split != "test":
-        raise ToytaskError(f"{run.path} was split without a test split: use --split validation")
+        raise ToytaskError(f"{run.path} has no test split: use --split validation")
     return split
 
 
-def _draw(run: "Run", grid: "Grid", name: str, correctness: "Tensor") -> None:
-    from toytask_cli.figures.evaluation import draw_correctness
-    from toytask_cli.figures.style import png
+def _report_name(split: str, grid: "Grid", ablation: str | None, limit: int | None) -> str:
+    """Return `eval` for the whole report split, and a name of its own for anything else."""
+    parts = ["eval"]
+    if split != grid.report_split:
+        parts.append(split)
+    if ablation is not None:
+        parts.append(ablation)
+    if limit is not None:
+        parts.append("sample")
+    return "-".join(parts)
 
-    by_task = {t.name: row.numpy() for t, row in zip(grid.tasks, correctness, strict=True)}
-    run.write_figure(f"{name}-correctness", png(draw_correctness(by_task)))
 
-
-def _print_report(report: dict[str, Any]) -> None:
-    table = plain_table("task", "accuracy", "95 % interval", "wrong", "n", "CE loss (nats)")
-    n_wrong = {name: sum(task["error_types"].values()) for name, task in report["tasks"].items()}
-    for name, task in report["tasks"].items():
-        table.add_row(
-            name, percent(task["accuracy"]), interval(task["ci95"]),
-            f"{n_wrong[name]:,}", f"{task['n']:,}", f"{task['ce_loss']:.4f}",
-        )  # fmt: skip
-    table.add_section()
-    table.add_row(
-        "all", percent(report["accuracy"]), interval(report["ci95"]),
-        f"{sum(n_wrong.values()):,}", f"{report['n']:,}", "",
-    )  # fmt: skip
-    cut = f" with {report['ablation']}" if report["ablation"] else ""
+def _print_report(report: Report) -> None:
     sample = "" if report["limit"] is None else f"{report['n']:,} random examples of "
-    out().print(f"exact match on {sample}the {report['split']} split of {report['run']}{cut}")
-    out().print(table)
+    ablation = f" with {report['ablation']}" if report["ablation"] else ""
+    print_result(f"exact match on {sample}the {report['split']} split of {report['run']}{ablation}")
+    _print_accuracy(report)
     if report["ablation"] and report["split"] == "validation":
-        say("neurons are chosen on pairs of this split: no fair test of an ablation")
+        print_result("not a fair test: the ablation's neurons were chosen on pairs of this split")
     _print_slices(report)
-    _print_mistakes(report)
+    _print_error_types(report)
     greedy = report["greedy"]
-    out().print(
+    print_result(
         f"greedy decoding agrees with teacher forcing on {greedy['agree']:,} of {greedy['n']:,}"
     )
 
 
-def _print_slices(report: dict[str, Any]) -> None:
-    table = plain_table("accuracy where", *report["tasks"])
+def _print_accuracy(report: Report) -> None:
+    headings = ["task", "accuracy", "95 % interval", "wrong", "n", "CE loss (nats)"]
+    rows = []
+    n_wrong = {name: sum(task["error_types"].values()) for name, task in report["tasks"].items()}
+    for name, task in report["tasks"].items():
+        counts = f"{n_wrong[name]:,}", f"{task['n']:,}"
+        rows.append([name, *_accuracy_cells(task), *counts, f"{task['ce_loss']:.4f}"])
+    counts = f"{sum(n_wrong.values()):,}", f"{report['n']:,}"
+    rows += [[], ["all", *_accuracy_cells(report), *counts]]
+    out().print(plain_table(headings, rows))
+
+
+def _accuracy_cells(measured: Report) -> tuple[str, str]:
+    return percent(measured["accuracy"]), interval(measured["ci95"])
+
+
+def _print_slices(report: Report) -> None:
+    rows = []
     for name, label in SLICES.items():
-        cuts = [task["slices"][name] for task in report["tasks"].values()]
-        cells = (f"{percent(cut['accuracy'])} of {cut['n']:,}" if cut else "-" for cut in cuts)
-        if any(cuts):
-            table.add_row(label, *cells)
-    out().print(table)
+        slices = [task["slices"][name] for task in report["tasks"].values()]
+        if any(slices):
+            cells = (f"{percent(s['accuracy'])} of {s['n']:,}" if s else "-" for s in slices)
+            rows.append([label, *cells])
+    out().print(plain_table(["accuracy where", *report["tasks"]], rows))
 
 
-def _print_mistakes(report: dict[str, Any]) -> None:
+def _print_error_types(report: Report) -> None:
+    """Print how many answers of each task are wrong in which way, and some of them."""
     from toytask_cli.analysis.error_types import ERROR_TYPES
 
-    if not report["wrong"]:
+    wrong = report["wrong"]
+    if not wrong:
         return
-    found = {name: task["error_types"] for name, task in report["tasks"].items()}
-    kinds = [kind for kind in ERROR_TYPES if any(counts[kind] for counts in found.values())]
-    table = plain_table("wrong answers", *(kind.replace("_", " ") for kind in kinds))
-    for name, counts in found.items():
-        table.add_row(name, *(str(counts[kind]) for kind in kinds))
-    out().print(table)
-    shown = plain_table("prompt", "answer", "prediction")
-    for wrong in report["wrong"][:: max(1, len(report["wrong"]) // WRONG_SHOWN)][:WRONG_SHOWN]:
-        shown.add_row(wrong["prompt"], wrong["target"], said(wrong))
-    out().print(shown)
+    by_task = {name: task["error_types"] for name, task in report["tasks"].items()}
+    shown = [kind for kind in ERROR_TYPES if any(counts[kind] for counts in by_task.values())]
+    headings = ["wrong answers", *(kind.replace("_", " ") for kind in shown)]
+    rows = ([name, *(str(counts[kind]) for kind in shown)] for name, counts in by_task.items())
+    out().print(plain_table(headings, rows))
+    spaced = wrong[:: max(1, len(wrong) // WRONG_SHOWN)][:WRONG_SHOWN]
+    rows = ([answer["prompt"], answer["target"], prediction_text(answer)] for answer in spaced)
+    out().print(plain_table(["prompt", "target", "prediction"], rows))

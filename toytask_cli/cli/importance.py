@@ -5,30 +5,25 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toytask_cli.cli.console import err, out, plain_table, print_json, say_next
-from toytask_cli.cli.options import (
-    DeviceOption,
-    FiguresOption,
-    JsonOption,
-    RunArgument,
-    SeedOption,
-)
+from toytask_cli.cli.common import Report, open_run, show_report, write_figures
+from toytask_cli.cli.console import out, plain_table, print_message, print_result
+from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.text import Text
 
     from toytask_cli.analysis.importance import ImportanceTensors
-    from toytask_cli.runs.run import Run
 
 TOP_SHOWN = 6
-ROOM = 9, 23  # columns of a terminal: for a neuron's number, for a task with its interval
+NEURON_WIDTH, INTERVAL_WIDTH = 9, 23  # terminal columns of a neuron, of a task with its interval
 
 
 def importance(
     run: RunArgument = None,
     pairs: Annotated[
         int | None,
-        typer.Option(min=1, help="Judge on a random sample of this many pairs. Default: all."),
+        typer.Option(min=1, help="Measure on a random sample of this many pairs. Default: all."),
     ] = None,
     method: Annotated[
         str,
@@ -39,106 +34,102 @@ def importance(
     figures: FiguresOption = True,
     json: JsonOption = False,
 ) -> None:
-    """Score every neuron for every task by what removing it costs.
+    """Score every neuron for every task by how much removing it increases the loss.
 
     Example: toytask importance runs/01 --pairs 50
     """
     from toytask_cli.analysis.importance import score_neurons
     from toytask_cli.analysis.importance_report import report_importance
-    from toytask_cli.device import find_device
-    from toytask_cli.runs.run import Run
 
-    place = find_device(device)
-    opened = Run.open(run)
-    grid = opened.grid()
-    model = opened.model(grid, place)
+    opened, grid, model = open_run(run, device)
     if method == "hooks":
-        err().print("one neuron at a time: this takes minutes", style="dim")
+        print_message("one neuron at a time: this takes minutes", style="dim")
     scores = score_neurons(model, grid, seed=seed, pairs=pairs, method=method)
-    found = report_importance(scores)
     name = "importance" if pairs is None else "importance-sample"
     opened.write_tensors(name, scores.tensors._asdict())
-    report = opened.write_report(name, {"seed": seed, **asdict(found)})
-    tasks = grid.task_names
+    report = opened.write_report(name, {"seed": seed, **asdict(report_importance(scores))})
     if figures:
-        _draw(opened, name, tasks, scores.tensors)
-    if json:
-        print_json(report)
-        return
+        write_figures(opened, _figures(name, grid.task_names, scores.tensors))
+    written = f"{opened.path}/reports/{name}.json and .safetensors"
+    next_command = ("ablate", opened.path, "--remove", grid.task_names[-1])
+    show_report(report, json, _print_report, written, next_command)
+
+
+def _figures(name: str, tasks: list[str], tensors: "ImportanceTensors") -> "dict[str, Figure]":
+    from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
+
+    values, low, high = (t.numpy() for t in (tensors.importance, tensors.low, tensors.high))
+    return {
+        f"{name}-by-task": draw_importance_pairs(tasks, values),
+        f"{name}-curve": draw_importance_curve(tasks, values, low, high),
+    }
+
+
+def _print_report(report: Report) -> None:
     _print_top(report)
     _print_pairs(report["pairs"])
     _print_agreement(report)
     _print_joint(report["joint"])
-    err().print(f"wrote {opened.path}/reports/{name}.json and .safetensors", soft_wrap=True)
-    say_next("ablate", opened.path, "--remove", tasks[-1])
 
 
-def _draw(run: "Run", name: str, tasks: list[str], tensors: "ImportanceTensors") -> None:
-    from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
-    from toytask_cli.figures.style import png
+def _print_top(report: Report) -> None:
+    from rich.text import Text
 
-    found, low, high = (t.numpy() for t in (tensors.importance, tensors.low, tensors.high))
-    run.write_figure(f"{name}-by-task", png(draw_importance_pairs(tasks, found)))
-    run.write_figure(f"{name}-curve", png(draw_importance_curve(tasks, found, low, high)))
-
-
-def _print_top(report: dict[str, Any]) -> None:
-    has_room = out().width >= ROOM[0] + ROOM[1] * len(report["top"])
-    interval = ", with its 95 % interval" if has_room else ""
-    cell = _with_interval if has_room else _alone
-    out().print(
-        f"rise of the loss when a neuron is removed, in nats{interval}; "
+    has_intervals = out().width >= NEURON_WIDTH + INTERVAL_WIDTH * len(report["top"])
+    print_result(
+        f"mean loss increase when a neuron is removed, in nats"
+        f"{', with its 95 % interval' if has_intervals else ''}; "
         f"{report['n_live']:,} of {report['d_sae']:,} neurons in {report['run']} are live"
     )
     for task, rows in report["top"].items():
-        table = plain_table("neuron", *report["top"], title=f"most important to {task}")
-        for row in rows[:TOP_SHOWN]:
-            table.add_row(str(row["neuron"]), *map(cell, row["tasks"].values()))
-        out().print(table)
+        cells = (
+            [Text(str(row["neuron"])), *(_score(s, has_intervals) for s in row["tasks"].values())]
+            for row in rows[:TOP_SHOWN]
+        )
+        title = f"most important to {task}"
+        out().print(plain_table(["neuron", *report["top"]], cells, title))
 
 
-def _alone(found: dict[str, Any]) -> "Text":
+def _score(score: dict[str, Any], with_interval: bool) -> "Text":
     from rich.text import Text
 
-    return Text(f"{found['importance']:z.4f}")
-
-
-def _with_interval(found: dict[str, Any]) -> "Text":
-    from rich.text import Text
-
-    low, high = found["ci95"]
-    return Text.assemble(f"{found['importance']:z.4f} ", (f"{low:z.4f}…{high:z.4f}", "dim"))
+    text = Text(f"{score['importance']:z.4f}")
+    low, high = score["ci95"]
+    return text.append(f" {low:z.4f}…{high:z.4f}", "dim") if with_interval else text
 
 
 def _print_pairs(counts: dict[str, Any]) -> None:
-    """Which pairs were dropped, and why."""
+    """Print how many pairs were left out, and why."""
     wrong = ", ".join(f"{n:,} wrong for {task}" for task, n in counts["wrong"].items())
     right, used = counts["right"], counts["used"]
-    out().print(
+    print_result(
         f"of {counts['candidates']:,} validation pairs, {wrong}; {right:,} are right for every "
         f"task, and {'all were' if used == right else f'a sample of {used:,} was'} used"
     )
     if counts["twin_elsewhere"]:
-        out().print(f"{counts['twin_elsewhere']:,} more were dropped: a twin is in another part")
+        print_result(
+            f"{counts['twin_elsewhere']:,} more were left out: another task has the pair in "
+            "another split"
+        )
 
 
-def _print_agreement(report: dict[str, Any]) -> None:
+def _print_agreement(report: Report) -> None:
     kinds = {"split_half": "two halves of the pairs", "zero_and_mean": "removal and mean ablation"}
-    table = plain_table("rank correlation", *report["top"])
-    for key, label in kinds.items():
-        cells = (report[key][task] for task in report["top"])
-        table.add_row(label, *("-" if cell is None else f"{cell:.3f}" for cell in cells))
-    out().print(table)
+    rows = (
+        [label, *("-" if r is None else f"{r:.3f}" for r in report[key].values())]
+        for key, label in kinds.items()
+    )
+    out().print(plain_table(["rank correlation", *report["top"]], rows))
 
 
 def _print_joint(joint: dict[str, Any]) -> None:
-    for task, found in joint.items():
-        n = len(found["neurons"])
+    for task, effect in joint.items():
+        n = len(effect["neurons"])
         if not n:
-            out().print(f"no neuron is important to {task}")
+            print_result(f"no neuron is important to {task}")
             continue
-        together, singles = found["together"][task], found["sum_of_singles"][task]
-        out().print(
+        together, singles = effect["together"][task], effect["sum_of_singles"][task]
+        print_result(
             f"removing the {n} most important to {task} together raises its loss by "
             f"{together:.4f}, {together / singles:.2f} times the {singles:.4f} that single "
             "removals add up to"

@@ -1,4 +1,4 @@
-"""Options and arguments that several commands share, each written once."""
+"""Options and arguments that several commands share."""
 
 import inspect
 from collections.abc import Callable
@@ -22,25 +22,26 @@ SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every random draw.
 
 
 def split_names(text: str) -> tuple[str, ...]:
-    """`sum, concat` → ("sum", "concat")."""
+    """Split at commas: `sum, concat` → ("sum", "concat")."""
     return tuple(name.strip() for name in text.split(","))
 
 
 def with_fields_of(kind: type[DataSpec]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Gives a command one option for each field of a configuration.
+    """Give a command one option for each field of a configuration.
 
-    The command receives those that were given, by field name, as its argument `given`. A field's
-    help is written in the configuration, so a new field is a new option and nothing else.
+    The command receives the options that were typed, by field name, as its argument `overrides`.
+    A field's help is written in the configuration, so a new field is a new option and nothing else.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
         def wrapped(**values: Any) -> None:
-            found = {f.name: values.pop(f.name) for f in fields(kind)}
-            command(given={k: v for k, v in found.items() if v is not None}, **values)
+            options = {field.name: values.pop(field.name) for field in fields(kind)}
+            overrides = {name: value for name, value in options.items() if value is not None}
+            command(overrides=overrides, **values)
 
         signature = inspect.signature(command)
-        own = [p for name, p in signature.parameters.items() if name != "given"]
+        own = [p for name, p in signature.parameters.items() if name != "overrides"]
         options = [_option(f.name, f.type, f.default, f.metadata["help"]) for f in fields(kind)]
         wrapped.__signature__ = signature.replace(parameters=own + options)  # type: ignore[attr-defined]
         return wrapped
@@ -49,18 +50,18 @@ def with_fields_of(kind: type[DataSpec]) -> Callable[[Callable[..., None]], Call
 
 
 def _option(name: str, kind: Any, default: Any, help: str) -> inspect.Parameter:
-    """The option of one field; None where it is not given, so that presets and files can decide."""
-    names = kind == tuple[str, ...]
-    shown = ",".join(default) if names else default
+    """Return a field's option; its default is None, so that presets and files can decide."""
+    is_names = kind == tuple[str, ...]
+    shown = ",".join(default) if is_names else default
     hint = "" if name == "split_seed" else f" [dim]\\[default: {shown}][/]"
     option = typer.Option(
         option_of(name),
         help=help + hint,
         show_default=False,
-        metavar="NAMES" if names else None,
-        parser=split_names if names else None,
+        metavar="NAMES" if is_names else None,
+        parser=split_names if is_names else None,
         rich_help_panel="Recipe",
     )
-    annotation: Any = Annotated[Any if names else kind | None, option]
+    annotation: Any = Annotated[Any if is_names else kind | None, option]
     keyword = inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(name, keyword, default=None, annotation=annotation)

@@ -1,4 +1,4 @@
-"""Text from anywhere (prompts, file names, JSON) on a terminal: shown, never obeyed."""
+"""Show text from anywhere (prompts, file names, JSON) without letting it control the terminal."""
 
 from collections.abc import Iterable
 
@@ -7,11 +7,11 @@ from rich.segment import Segment
 
 
 def printable(text: str) -> str:
-    r"""The text with every character that a terminal would not show as a letter written out.
+    r"""Return the text with every unprintable character written as an escape sequence.
 
     Control characters could move the cursor, retitle the window or type commands; marks that turn
-    the direction of writing could hide what is there. `"\x1b[2J"` becomes the five characters
-    `\x1b[2J`, newlines are written out too.
+    the direction of writing could hide characters. `"\x1b[2J"` becomes the seven characters
+    `\x1b[2J`, and newlines are escaped too.
     """
     if text.isprintable():
         return text
@@ -21,7 +21,7 @@ def printable(text: str) -> str:
 class SafeConsole(Console):
     """A console that sends only its own control codes to the terminal, and knows no markup.
 
-    Rich's markup would be read from prompts and file names as well: `runs/[red]` would vanish, and
+    Rich would read markup in prompts and file names as well: `runs/[red]` would vanish, and
     `runs/[/]` would be an error.
     """
 
@@ -31,7 +31,7 @@ class SafeConsole(Console):
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None
     ) -> Iterable[Segment]:
-        """What is to be printed, piece by piece; called by rich for everything."""
+        """Yield what to print, made printable; rich calls this for everything."""
         for segment in super().render(renderable, options):
             text, style, control = segment
             if control or text.isprintable() or text == "\n":

@@ -1,4 +1,4 @@
-"""Ctrl-C, and a system's request to end: the first lets work end in order, the second does not."""
+"""Handle Ctrl-C and the system's request to end."""
 
 import os
 import signal
@@ -8,11 +8,11 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 
 
-def leave_while_starting() -> None:
-    """Has Ctrl-C end the program at once, without a word, until PyTorch has been imported.
+def exit_on_early_interrupt() -> None:
+    """Let Ctrl-C end the program at once, silently, until PyTorch has been imported.
 
-    Amid its import PyTorch swallows an interrupt, and goes on without numpy. By then nothing has
-    been done that could be lost. Whoever has the program ignore Ctrl-C has it ignored.
+    PyTorch swallows an interrupt during its import and goes on without numpy. Until then there is
+    no work to lose. Ctrl-C stays ignored where the caller has it ignored.
     """
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
@@ -26,36 +26,36 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 class StopRequest:
-    """A question: was the program asked to stop?"""
+    """The signal that asked the program to stop, if one came."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
 
     def __call__(self) -> bool:
-        """Whether a signal came."""
+        """Return whether a signal came."""
         return self.signal is not None
 
     @property
     def exit_code(self) -> int:
-        """What a shell expects of a program that a signal ended: 130 or 143."""
+        """The exit code that a shell expects of a program ended by this signal: 130 or 143."""
         return 128 + (self.signal or 0)
 
 
 @contextmanager
-def stop_on_signal(say: Callable[[str], None]) -> Iterator[StopRequest]:
-    """Turns SIGINT and SIGTERM into a request, and the second of them into `SystemExit`."""
+def stop_on_signal(print_message: Callable[[str], None]) -> Iterator[StopRequest]:
+    """Turn the first SIGINT or SIGTERM into a request to stop, and the second into `SystemExit`."""
     stop = StopRequest()
 
-    def ask(number: int, frame: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         if stop():
             sys.exit(128 + number)
         stop.signal = number
-        with suppress(RuntimeError):  # the signal came amid another message
-            say("stopping after this step; Ctrl-C again leaves at once")
+        with suppress(RuntimeError):  # the signal came while another message was written
+            print_message("stopping after this step; Ctrl-C again leaves at once")
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield stop
     finally:
-        for number, handler in before.items():
+        for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -1,48 +1,45 @@
-"""`toytask sparsity`: how few neurons fire, for which tasks, and what a prompt sets off."""
+"""`toytask sparsity`: how few neurons fire, for which tasks, and the activations for a prompt."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toytask_cli.cli.console import err, out, percent, plain_table, print_json, say_next
-from toytask_cli.cli.heatmap import cell_size, heatmap, largest
+from toytask_cli.cli.attention import (
+    ATTENTION,
+    attention_patterns,
+    attention_view,
+    describe_attention,
+)
+from toytask_cli.cli.common import Report, open_run, show_report, write_figures
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument
+from toytask_cli.cli.sparsity_view import activation_view, print_sparsity
 from toytask_cli.errors import unknown_choice
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from toytask_cli.analysis.snapshot import Snapshot
     from toytask_cli.analysis.sparsity import SparsityTensors
     from toytask_cli.dataset import Grid
+    from toytask_cli.figures.data import AttentionPattern
     from toytask_cli.prompts import Prompt
-    from toytask_cli.runs.run import Run
-
-# Label → key in the report, and how to write the number.
-ROWS: dict[str, tuple[str, Callable[..., str]]] = {
-    "answer positions": ("n", "{:,}".format),
-    "firing neurons (l0)": ("l0", "{:.2f}".format),
-    "sum of f (l1)": ("l1", "{:.2f}".format),
-    "non-zero pre-ReLU": ("fraction_nonzero_pre", percent),
-    "non-zero post-ReLU": ("fraction_nonzero", percent),
-    "dead neurons": ("dead_neurons", "{:,}".format),
-    "density floor (1/n)": ("density_floor", "{:.2g}".format),
-    "explained variance": ("explained_variance", "{:.4f}".format),
-    "mse": ("mse", "{:.5f}".format),
-    "CE loss (nats)": ("ce_loss", "{:.4f}".format),
-    "CE with SAE (nats)": ("ce_loss_with_sae", "{:.4f}".format),
-}
 
 
 def sparsity(
     run: RunArgument = None,
     prompt: Annotated[
         str | None,
-        typer.Option(help='Show what this prompt sets off. Default: "47+23", or its like.'),
+        typer.Option(help='Show the activations for this prompt. Default: "47+23", or similar.'),
     ] = None,
     block: Annotated[
         str,
-        typer.Option(help="Block to show for the prompt: encoder, decoder, sae-pre, sae or recon."),
+        typer.Option(
+            help="Activations to show for the prompt: encoder, decoder, sae-pre, sae or recon; "
+            f"or attention weights: {', '.join(ATTENTION)}."
+        ),
     ] = "sae",
     device: DeviceOption = "auto",
     figures: FiguresOption = True,
@@ -52,38 +49,43 @@ def sparsity(
 
     Example: toytask sparsity runs/01 --prompt "47C23" --block sae
     """
-    from toytask_cli.analysis.snapshot import record_prompt
+    from toytask_cli.analysis.snapshot import describe, record_prompt
     from toytask_cli.analysis.sparsity import measure_sparsity
-    from toytask_cli.device import find_device
     from toytask_cli.hooks import BLOCKS
-    from toytask_cli.runs.run import Run
 
     if block not in BLOCKS:
         raise unknown_choice("block", block, BLOCKS)
-    place = find_device(device)
-    opened = Run.open(run)
-    grid = opened.grid()
-    asked = _find_prompt(prompt, grid)
-    model = opened.model(grid, place)
-    snapshots = record_prompt(model, grid, asked)
+    opened, grid, model = open_run(run, device)
+    sample_prompt = _parse_prompt(prompt, grid)
+    snapshots = record_prompt(model, grid, sample_prompt)
+    patterns = _attention_patterns(grid, sample_prompt, snapshots)
     measured, tensors = measure_sparsity(model, grid, grid.report_split)
-    sample = _describe(grid, asked, block, snapshots[block])
+    sample: Report = {
+        "prompt": sample_prompt.text,
+        "answer": sample_prompt.target,
+        "task": sample_prompt.task.name,
+        "split": grid.split_of(*sample_prompt),
+        "block": block,
+    }
+    if block in patterns:
+        sample |= describe_attention(patterns[block])
+        view = attention_view(patterns[block])
+    else:
+        sample["positions"] = [asdict(position) for position in describe(snapshots[block])]
+        view = activation_view(*snapshots[block])
     opened.write_tensors("sparsity", tensors._asdict())
     report = opened.write_report("sparsity", {**asdict(measured), "sample": sample})
     if figures:
-        _draw(opened, grid, asked, snapshots, tensors)
-    if json:
-        print_json(report)
-        return
-    _print_numbers(report)
-    _print_neurons_by_tasks(report)
-    _print_sample(sample, BLOCKS[block], snapshots[block])
-    err().print(f"wrote {opened.path}/reports/sparsity.json and .safetensors", soft_wrap=True)
-    say_next("importance", opened.path)
+        title = f"{sample_prompt.text} → {sample_prompt.target}"
+        drawn = _prompt_figures(title, snapshots, patterns) | _figures(grid.task_names, tensors)
+        write_figures(opened, drawn)
+    print_tables = partial(print_sparsity, block=BLOCKS[block], view=view)
+    written = f"{opened.path}/reports/sparsity.json and .safetensors"
+    show_report(report, json, print_tables, written, ("importance", opened.path))
 
 
-def _find_prompt(text: str | None, grid: "Grid") -> "Prompt":
-    """The prompt that is asked for, or 47 and 23, as far as operands go, for the first task."""
+def _parse_prompt(text: str | None, grid: "Grid") -> "Prompt":
+    """Return the prompt; by default the first task on 47 and 23, or on their last digits."""
     from toytask_cli.prompts import Prompt, parse_prompt
 
     if text is not None:
@@ -92,91 +94,45 @@ def _find_prompt(text: str | None, grid: "Grid") -> "Prompt":
     return Prompt(grid.tasks[0], 47 % size, 23 % size)
 
 
-def _describe(grid: "Grid", prompt: "Prompt", block: str, snapshot: "Snapshot") -> dict[str, Any]:
-    """The report's part on the prompt."""
-    from toytask_cli.analysis.snapshot import describe
-
-    return {
-        "prompt": prompt.text,
-        "answer": prompt.target,
-        "task": prompt.task.name,
-        "split": grid.split_of(*prompt),
-        "block": block,
-        "positions": [asdict(position) for position in describe(snapshot)],
-    }
+def _attention_patterns(
+    grid: "Grid", prompt: "Prompt", snapshots: "Mapping[str, Snapshot]"
+) -> "dict[str, AttentionPattern]":
+    prompt_tokens, answer_tokens = (
+        [grid.tokenizer.tokens[i] for i in grid.tokenizer.encode(text)]
+        for text in (prompt.text, prompt.target)
+    )
+    values = {block: snapshot.values for block, snapshot in snapshots.items()}
+    return attention_patterns(values, prompt_tokens, answer_tokens[:-1])
 
 
-def _draw(
-    run: "Run",
-    grid: "Grid",
-    prompt: "Prompt",
-    snapshots: "dict[str, Snapshot]",
-    tensors: "SparsityTensors",
-) -> None:
-    from toytask_cli.figures import sparsity as draw
-    from toytask_cli.figures.style import png
+def _prompt_figures(
+    title: str, snapshots: "Mapping[str, Snapshot]", patterns: "Mapping[str, AttentionPattern]"
+) -> "dict[str, Figure]":
+    """Draw the activations at every hook point, and the attention patterns if there are any."""
+    from toytask_cli.figures.attention import draw_attention
+    from toytask_cli.figures.data import ActivationMap
+    from toytask_cli.figures.sparsity import draw_activations
     from toytask_cli.hooks import BLOCKS
 
-    names = grid.task_names
     maps = [
-        draw.Heatmap(f"{block}: {BLOCKS[block]}", shot.positions, shot.values.numpy())
-        for block, shot in snapshots.items()
+        ActivationMap(f"{block}: {BLOCKS[block]}", snapshot.positions, snapshot.values.numpy())
+        for block, snapshot in snapshots.items()
+        if block not in patterns
     ]
-    edges, before, after = (
-        t.numpy() for t in (tensors.edges, tensors.histogram_pre, tensors.histogram)
-    )
+    figures = {"sparsity-activations": draw_activations(title, maps)}
+    if patterns:
+        figures["sparsity-attention"] = draw_attention(title, list(patterns.values()))
+    return figures
+
+
+def _figures(names: list[str], tensors: "SparsityTensors") -> "dict[str, Figure]":
+    """Draw the distribution of the activations, and how often neurons fire."""
+    from toytask_cli.figures.sparsity import draw_density, draw_density_pairs, draw_histogram
+
+    counts = tensors.edges, tensors.histogram_pre, tensors.histogram
     density = tensors.density.numpy()
-    pictures = {
-        "activations": draw.draw_activations(f"{prompt.text} → {prompt.target}", maps),
-        "histogram": draw.draw_histogram(edges, before, after),
-        "density": draw.draw_density(names, density),
-        "density-by-task": draw.draw_density_pairs(names, density),
+    return {
+        "sparsity-histogram": draw_histogram(*(t.numpy() for t in counts)),
+        "sparsity-density": draw_density(names, density),
+        "sparsity-density-by-task": draw_density_pairs(names, density),
     }
-    for name, figure in pictures.items():
-        run.write_figure(f"sparsity-{name}", png(figure))
-
-
-def _print_numbers(report: dict[str, Any]) -> None:
-    columns = {"all": report["all"], **report["tasks"]}
-    table = plain_table("", *columns)
-    for label, (key, write) in ROWS.items():
-        cells = (column[key] for column in columns.values())
-        table.add_row(label, *("-" if cell is None else write(cell) for cell in cells))
-    out().print(f"{report['d_sae']:,} neurons on the {report['split']} split of {report['run']}")
-    out().print(table)
-
-
-def _print_neurons_by_tasks(report: dict[str, Any]) -> None:
-    only = [f"{name} only" for name in report["tasks"]]
-    title = "neurons by the tasks that they fire for"
-    table = plain_table("density above", *only, "several", "none", title=title)
-    for row in report["neurons_by_tasks"]:
-        counts = (*row["only"].values(), row["several"], row["none"])
-        table.add_row(f"{100 * row['threshold']:g} %", *(f"{count:,}" for count in counts))
-    out().print(table)
-
-
-def _print_sample(sample: dict[str, Any], block: str, snapshot: "Snapshot") -> None:
-    rows = snapshot.values.tolist()
-    labels, width = snapshot.positions, out().width
-    out().print(
-        f"{sample['prompt']} → {sample['answer']} ({sample['task']}, {sample['split']} split)"
-    )
-    out().print(f"{sample['block']}: {block}", style="bold")
-    out().print(heatmap(labels, rows, width))
-    size = cell_size(len(rows[0]), width - max(map(len, labels)) - 1)
-    out().print(_legend(size, [value for row in rows for value in row]), style="dim")
-    table = plain_table("position", "non-zero", "strongest: index (value)")
-    for at in sample["positions"]:
-        entries = (f"{entry['index']} ({entry['value']:.2f})" for entry in at["strongest"])
-        table.add_row(at["position"], f"{at['nonzero']:,}", "  ".join(entries))
-    out().print(table)
-
-
-def _legend(size: int, values: list[float]) -> str:
-    cell = "one value" if size == 1 else f"the largest of {size}"
-    text = f"each cell is {cell}: · is 0, █ is near {abs(largest(values)):.2f}"
-    if min(values) >= 0:
-        return text
-    coloured = out().is_terminal and not out().no_color
-    return text + ("; orange above 0, blue below" if coloured else "; the sign is not shown")

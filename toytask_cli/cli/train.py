@@ -1,26 +1,41 @@
-"""`toytask train`: learns the tasks and separates them, into a new run directory."""
+"""`toytask train`: learn the tasks and separate them, in a new run directory."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from toytask_cli.cli.common import Report, write_figures
 from toytask_cli.cli.console import (
-    err,
     interval,
     out,
     percent,
     plain_table,
     print_json,
-    say,
-    say_next,
+    print_message,
+    print_next,
+    print_result,
 )
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, with_fields_of
 from toytask_cli.errors import UsageError
 from toytask_cli.recipe import Recipe, checked_values, option_of, resolve
 
 if TYPE_CHECKING:
+    import torch
+
     from toytask_cli.runs.session import Session
+
+# Label of every loss term and every metric of an epoch, in the live display and in figures.
+LABELS = {
+    "loss": "loss",
+    "ce": "cross-entropy (nats)",
+    "mse": "SAE reconstruction error",
+    "l1": "L1 of activations",
+    "overlap": "overlap between tasks",
+    "accuracy": "exact match",
+    "l0": "firing neurons (l0)",
+    "dead_neurons": "dead neurons",
+}
 
 
 @with_fields_of(Recipe)
@@ -53,63 +68,68 @@ def train(
     figures: FiguresOption = True,
     json: JsonOption = False,
     *,
-    given: dict[str, Any],
+    overrides: dict[str, Any],
 ) -> None:
     """Train a model and its sparse autoencoder, and measure them on unseen examples.
 
-    What is given here wins over --recipe, and that over --preset.
+    Options win over --recipe, and that over --preset.
 
     Example: toytask train --device cuda --seed 1
     """
-    from toytask_cli.cli.signals import stop_on_signal
-    from toytask_cli.cli.train_display import TrainDisplay, wants_live
     from toytask_cli.device import find_device, find_precision
-    from toytask_cli.runs.run import Run
     from toytask_cli.runs.session import Session
 
-    place = find_device(device)
+    torch_device = find_device(device)
     if resume is not None:
         others = {"recipe": recipe, "data": data, "out": out_dir}
-        chosen = {"preset": preset != "default", "precision": precision != "auto"}
-        _refuse_beside_resume(given, {**others, **chosen})
-        opened = Run.open(resume)
-        limit = opened.config.recipe.epochs
-        session = Session.resume(opened, given.get("epochs"), place)
+        changed = {"preset": preset != "default", "precision": precision != "auto"}
+        _refuse_beside_resume(overrides, {**others, **changed})
+        session = _resume(resume, overrides.get("epochs"), torch_device)
         if session.is_finished:
-            _say_finished(session, json)
-            if figures and not session.run.has_figure("accuracy"):  # ended before it was drawn
-                _draw(session)
+            _show_finished(session, figures, json)
             return
-        _say_new_limit(limit, session.run.config.recipe)
     else:
-        full = _resolve(preset, recipe, data, given)
-        session = Session.start(full, place, find_precision(precision, place), out_dir)
-    _say_what_begins(session)
+        full = _resolve(preset, recipe, data, overrides)
+        dtype = find_precision(precision, torch_device)
+        session = Session.start(full, torch_device, dtype, out_dir)
+    _print_start(session)
+    _train(session, figures, json)
+
+
+def _train(session: "Session", figures: bool, json: bool) -> None:
+    """Train to the end or until a signal; print the report, and the command that comes next."""
+    from toytask_cli.cli.signals import stop_on_signal
+    from toytask_cli.cli.train_display import TrainDisplay, wants_live
+
     with (
-        TrainDisplay(session.trainer, live=wants_live()) as display,
-        stop_on_signal(lambda text: err().print(text)) as stop,
+        TrainDisplay(session.trainer, LABELS, live=wants_live()) as display,
+        stop_on_signal(print_message) as stop,
     ):
         report = session.follow(stop, display.step, display.epoch)
-    measured = "validation" in report
+    is_measured = "validation" in report
+    is_interrupted = report["status"] == "interrupted"
     if json:
         print_json(report)
-    elif measured:
-        _print_summary(session, report)
-    interrupted = report["status"] == "interrupted"
-    if interrupted:
-        kept = "the best weights are kept" if measured else "no weights yet: nothing was validated"
-        err().print(f"interrupted after epoch {report['epochs']}; {kept}", soft_wrap=True)
-        say_next("train", "--resume", session.run.path)
+    elif is_measured:
+        _print_report(session, report)
+    if is_interrupted:
+        kept = (
+            "the best weights are kept" if is_measured else "no weights yet: nothing was validated"
+        )
+        print_message(f"interrupted after epoch {report['epochs']}; {kept}")
+        print_next("train", "--resume", session.run.path)
     else:
-        say_next("eval", session.run.path)
-    if figures and measured:  # last: by now all that has to be known is said
-        _draw(session)
-    if interrupted:
+        print_next("eval", session.run.path)
+    if figures and is_measured:  # last, so that a failure hides nothing
+        write_figures(session.run, _figures(session))
+    if is_interrupted:
         raise typer.Exit(stop.exit_code)
 
 
-def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[str, Any]) -> Recipe:
-    """Command line beats data beats recipe file beats preset."""
+def _resolve(
+    preset: str, recipe: Path | None, data: Path | None, overrides: dict[str, Any]
+) -> Recipe:
+    """Return the recipe: options beat data, data beats the recipe file, and that the preset."""
     layers = []
     if recipe is not None:
         from toytask_cli.runs import json_files
@@ -122,81 +142,87 @@ def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[st
         from toytask_cli.runs.data_files import read_spec
 
         spec = vars(read_spec(data))
-        for name in given.keys() & spec.keys():
-            if given[name] != spec[name]:
+        for name in overrides.keys() & spec.keys():
+            if overrides[name] != spec[name]:
                 option = option_of(name)
                 raise UsageError(f"{option} is settled by {data}: leave it out, or --data")
         layers.append(spec)
-    return resolve(preset, *layers, given)
+    return resolve(preset, *layers, overrides)
 
 
-def _refuse_beside_resume(given: dict[str, Any], others: dict[str, Any]) -> None:
-    named = [*(given.keys() - {"epochs"}), *(name for name, value in others.items() if value)]
-    if named:
-        option = option_of(min(named))
+def _refuse_beside_resume(overrides: dict[str, Any], others: dict[str, Any]) -> None:
+    names = [*(overrides.keys() - {"epochs"}), *(name for name, value in others.items() if value)]
+    if names:
+        option = option_of(min(names))
         raise UsageError(f"--resume takes the run's own recipe: leave out {option}")
 
 
-def _say_what_begins(session: "Session") -> None:
-    """Device and threads are those of this sitting, which need not be those of the first."""
+def _resume(path: Path, epochs: int | None, device: "torch.device") -> "Session":
+    """Open a run at its last checkpoint; print what a new limit of epochs changes."""
+    from toytask_cli.runs.run import Run
+    from toytask_cli.runs.session import Session
+
+    run = Run.open(path)
+    before = run.config.recipe.epochs
+    session = Session.resume(run, epochs, device)
+    recipe = session.run.config.recipe
+    if recipe.epochs != before and not session.is_finished:
+        last = recipe.epochs - recipe.separate_epochs
+        then = f", and {recipe.separate_epochs} of separating follow" * bool(recipe.separate_epochs)
+        print_message(
+            f"epochs {before} → {recipe.epochs}: learning goes on at the same rate until epoch "
+            f"{last} at the latest{then}"
+        )
+    return session
+
+
+def _print_start(session: "Session") -> None:
+    """Print what is trained, and on what; device and threads can change when a run is resumed."""
     from torch import get_num_threads
 
     config, device = session.run.config, session.trainer.device.type
-    err().print(
+    print_message(
         f"{session.run.path}: {', '.join(config.recipe.tasks)}, seed {config.recipe.seed}, "
-        f"{device}, {config.precision}, {get_num_threads()} threads",
-        soft_wrap=True,
+        f"{device}, {config.precision}, {get_num_threads()} threads"
     )
     if config.recipe.separate_epochs >= config.recipe.epochs:
-        err().print(
+        print_message(
             "every epoch is one of separating, none of learning: is --separate-epochs meant to be "
             f"{config.recipe.separate_epochs}, with {config.recipe.epochs} --epochs?",
-            style="yellow", soft_wrap=True,
-        )  # fmt: skip
-
-
-def _say_finished(session: "Session", json: bool) -> None:
-    if json:
-        print_json(session.run.read_report("train"))
-    done, path = session.trainer.progress.epoch, session.run.path
-    err().print(f"{path} has finished after {done} epochs: nothing to do", soft_wrap=True)
-    say_next("eval", path)
-
-
-def _say_new_limit(before: int, recipe: Recipe) -> None:
-    """What another number of epochs does to the schedule."""
-    if recipe.epochs != before:
-        last = recipe.epochs - recipe.separate_epochs
-        then = f", and {recipe.separate_epochs} of separating follow" * bool(recipe.separate_epochs)
-        err().print(
-            f"epochs {before} → {recipe.epochs}: learning goes on at the same rate until epoch "
-            f"{last} at the latest{then}",
-            soft_wrap=True,
+            style="yellow",
         )
 
 
-def _draw(session: "Session") -> None:
-    from toytask_cli.figures.style import png
-    from toytask_cli.figures.training import draw_accuracy, draw_losses
+def _show_finished(session: "Session", figures: bool, json: bool) -> None:
+    """Say that there is nothing to train; draw the figures that an earlier end left out."""
+    if json:
+        print_json(session.run.read_report("train"))
+    epochs, path = session.trainer.progress.epoch, session.run.path
+    print_message(f"{path} has finished after {epochs} epochs: nothing to do")
+    print_next("eval", path)
+    if figures and not session.run.has_figure("accuracy"):
+        write_figures(session.run, _figures(session))
+
+
+def _figures(session: "Session") -> dict[str, Any]:
+    from toytask_cli.figures.training import draw_losses, draw_metrics
 
     metrics = session.run.read_metrics()
-    session.run.write_figure("losses", png(draw_losses(metrics)))
-    session.run.write_figure("accuracy", png(draw_accuracy(metrics)))
+    return {"losses": draw_losses(metrics, LABELS), "accuracy": draw_metrics(metrics, LABELS)}
 
 
-def _print_summary(session: "Session", report: dict[str, Any]) -> None:
+def _print_report(session: "Session", report: Report) -> None:
+    from toytask_cli.cli.train_display import in_one_line
+
     split = report["split"]
-    table = plain_table("task", f"{split} accuracy", "95 % interval", "n", "CE loss (nats)")
+    rows = []
     for name, task in report["tasks"].items():
-        table.add_row(
-            name, percent(task["accuracy"]), interval(task["ci95"]), f"{task['n']:,}",
-            f"{task['ce_loss']:.4f}",
-        )  # fmt: skip
-    out().print(table)
-    best = report["validation"]
-    say(
+        accuracy = percent(task["accuracy"]), interval(task["ci95"])
+        rows.append([name, *accuracy, f"{task['n']:,}", f"{task['ce_loss']:.4f}"])
+    headings = ["task", f"{split} accuracy", "95 % interval", "n", "CE loss (nats)"]
+    out().print(plain_table(headings, rows))
+    print_result(
         f"{report['epochs']} epochs in {report['seconds']:.0f} s; best weights from epoch "
-        f"{report['best_epoch']}: validation loss {best['loss']:.4f}, CE {best['ce']:.4f}, "
-        f"l0 {best['l0']:.1f}, dead neurons {best['dead_neurons']} of "
-        f"{session.run.config.recipe.d_sae}"
+        f"{report['best_epoch']}, on validation: {in_one_line(report['validation'])}; "
+        f"d_sae {session.run.config.recipe.d_sae}"
     )

@@ -1,34 +1,40 @@
-"""What `toytask train` shows while it runs: live in a terminal, else a line every few epochs."""
+"""Show the progress of a training: live in a terminal, else one line every few epochs."""
 
 import math
 import sys
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
-from toytask_cli.cli.console import err, plain_table
+from toytask_cli.cli.console import err, plain_table, print_message
 from toytask_cli.training.schedule import LEARN
 from toytask_cli.training.trainer import EpochRecord, Trainer
 
-LINES = 30  # about this many plain lines a run
+LINES = 30  # about so many plain lines for a run
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 60
 
 
 class TrainDisplay:
-    """Follows a trainer; a context manager. What it shows goes to stderr."""
+    """The progress of a trainer on stderr; a context manager.
 
-    def __init__(self, trainer: Trainer, live: bool):
+    Args:
+        trainer: to follow.
+        labels: name of a loss term or metric → its label.
+        live: whether to redraw a live view, rather than to print lines.
+    """
+
+    def __init__(self, trainer: Trainer, labels: Mapping[str, str], live: bool):
         self.trainer = trainer
+        self.labels = labels
         self.validation_losses: deque[float] = deque(maxlen=SPARK_WIDTH)
-        self.records: list[EpochRecord] = []
+        self.last: EpochRecord | None = None
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -51,13 +57,14 @@ class TrainDisplay:
             self.live.stop()
 
     def step(self, step: int) -> None:
-        """A step of the epoch under way is done."""
+        """Show that this many steps of the current epoch are done."""
         done = self.trainer.progress.epoch + step / self.trainer.steps_per_epoch
         self.progress.update(self.bar, completed=math.floor(done * 100) / 100)
 
     def epoch(self, record: EpochRecord) -> None:
-        """An epoch is done."""
-        self.records = [*self.records[-1:], record]
+        """Show a finished epoch."""
+        begins_phase = self.last is not None and record.phase != self.last.phase
+        self.last = record
         if record.validation:
             self.validation_losses.append(record.validation["loss"])
         phase = self.trainer.progress.phase.name
@@ -65,67 +72,63 @@ class TrainDisplay:
             self.bar, completed=record.epoch, total=self._total(), description=phase
         )
         every = max(1, self.trainer.recipe.epochs // LINES)
-        turns = len(self.records) > 1 and record.phase != self.records[0].phase
-        if not self.live and (record.epoch % every == 0 or turns or self.trainer.is_over):
-            err().print(_line(record), soft_wrap=True)
+        if not self.live and (record.epoch % every == 0 or begins_phase or self.trainer.is_over):
+            print_message(log_line(record))
 
     def _total(self) -> int:
-        """The epoch at which the run ends at the latest, as far as is known now."""
+        """Return the epoch at which the run ends at the latest, as far as is known now."""
         last = self.trainer.progress.phase.last_epoch(self.trainer.recipe)
         return last if self.trainer.progress.phase.name != LEARN else self.trainer.recipe.epochs
 
     def _render(self) -> RenderableType:
-        if not self.records:
+        if self.last is None:
             return self.progress
-        last = self.records[-1]
-        numbers = [numbers_view(last.validation)] if last.validation else []
-        return Group(self.progress, _table(last), *numbers, self._sparkline())
-
-    def _sparkline(self) -> Text:
-        return Text.assemble(("validation loss ", "dim"), sparkline(self.validation_losses))
+        losses = Text.assemble(("validation loss ", "dim"), sparkline(self.validation_losses))
+        return Group(self.progress, metrics_table(self.last, self.labels), losses)
 
 
 def wants_live() -> bool:
-    """Whether there is a person to see things move."""
+    """Return whether there is a person to watch a live view."""
     return err().is_terminal and sys.stdout.isatty()
 
 
 def sparkline(values: Collection[float]) -> str:
-    """Values on a log scale, one block each."""
+    """Return values on a log scale, one block each."""
     logs = [math.log(max(value, 1e-12)) for value in values]
     low, span = min(logs, default=0.0), (max(logs, default=0.0) - min(logs, default=0.0)) or 1.0
     return "".join(SPARKS[round((value - low) / span * (len(SPARKS) - 1))] for value in logs)
 
 
-def _table(record: EpochRecord) -> Table:
-    table = plain_table("", "loss", "CE", "MSE", "L1", "overlap")
-    parts: dict[str, dict[str, Any] | None] = {
-        "train": record.train,
-        "validation": record.validation,
-    }
-    for part, terms in parts.items():
-        if terms:
-            names = ("loss", "ce", "mse", "l1", "overlap")
-            table.add_row(part, *(f"{terms[name]:.4g}" for name in names))
-    return table
+def metrics_table(record: EpochRecord, labels: Mapping[str, str]) -> Table:
+    """Return a table of every loss term and metric, on training and on validation examples."""
+    train = format_metrics(record.train, labels)
+    validation = format_metrics(record.validation or {}, labels)
+    names = {**train, **validation}
+    rows = ([name, train.get(name, ""), validation.get(name, "")] for name in names)
+    return plain_table(["", "train", "validation"], rows)
 
 
-def numbers_view(validation: dict[str, Any]) -> Columns:
-    """Accuracies and neurons, in as many lines as the terminal takes."""
-    accuracy = validation["accuracy"].items()
-    shown = [
-        Text.assemble(f"{task} ", (f"{100 * share:.1f} %", "bold")) for task, share in accuracy
-    ]
-    neurons = [f"l0 {validation['l0']:.1f}", f"dead {validation['dead_neurons']}"]
-    return Columns([*shown, *neurons], padding=(0, 3, 0, 0))
-
-
-def _line(record: EpochRecord) -> str:
-    text = f"epoch {record.epoch} {record.phase}: loss {record.train['loss']:.4f}"
+def log_line(record: EpochRecord) -> str:
+    """Return an epoch in one line: the terms in training, and what validation adds to them."""
+    text = f"epoch {record.epoch} {record.phase}: {in_one_line(record.train)}"
     if record.validation is None:
         return text
-    accuracy = (f"{t} {100 * share:.1f} %" for t, share in record.validation["accuracy"].items())
-    return (
-        f"{text}, validation {record.validation['loss']:.4f}, {', '.join(accuracy)}, "
-        f"l0 {record.validation['l0']:.1f}, dead {record.validation['dead_neurons']}"
-    )
+    added = {k: v for k, v in record.validation.items() if k == "loss" or k not in record.train}
+    return f"{text}; validation {in_one_line(added)}"
+
+
+def in_one_line(metrics: Mapping[str, Any]) -> str:
+    """Return metrics by their names in the record: `loss 0.52, accuracy sum 97.0 %, l0 30.1`."""
+    return ", ".join(f"{name} {value}" for name, value in format_metrics(metrics, {}).items())
+
+
+def format_metrics(metrics: Mapping[str, Any], labels: Mapping[str, str]) -> dict[str, str]:
+    """Return label → formatted value; a metric by task is a share for each task."""
+    texts: dict[str, str] = {}
+    for name, value in metrics.items():
+        label = labels.get(name, name)
+        if isinstance(value, Mapping):
+            texts |= {f"{label} {task}": f"{100 * share:.1f} %" for task, share in value.items()}
+        else:
+            texts[label] = str(value) if isinstance(value, int) else f"{value:.4g}"
+    return texts

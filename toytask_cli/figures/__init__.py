@@ -1,1 +1,1 @@
-"""Pictures from reports; knows no model and no file. Each function gives a matplotlib Figure."""
+"""Pictures from reports. Each function returns a matplotlib Figure; none imports torch."""

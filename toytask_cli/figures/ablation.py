@@ -6,82 +6,91 @@ from typing import Any
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from toytask_cli.analysis.ablation_report import left_and_kept, measured_on
-from toytask_cli.figures.style import panels, style
+from toytask_cli.figures.style import COLOURS, panels, style
+
+Report = Mapping[str, Any]
+
+BAR_WIDTH, BAR_STEP = 0.24, 0.26
 
 
-def draw_curve(report: Mapping[str, Any]) -> Figure:
-    """Accuracy that is left of the removed task against the share that the kept one keeps.
+def draw_curve(report: Report) -> Figure:
+    """Draw the accuracy left of the removed task against the share that the kept task keeps.
 
-    One point for each tolerance, on the pairs that the neurons were chosen on and on others; the
-    removal of the report, and the random controls. Of several removed tasks the one with most left
-    counts, of several kept ones the one that keeps least.
+    One point for each tolerance, on the pairs that the neurons were chosen on and on others; this
+    removal, and the random controls. Of several removed tasks the one with most left counts, of
+    several kept ones the one that keeps least.
     """
     with style():
         figure, (axis,) = panels(1, width=6.2, height=4.8)
-        for part, marker in (("validation", "o"), ("test", "s")):
-            points = [_place(report, part, point[part]) for point in report["curve"]]
+        for split, marker in (("validation", "o"), ("test", "s")):
+            points = [_point(report, split, point[split]) for point in report["curve"]]
             if points:
-                label = measured_on(report, part)
                 axis.plot(
-                    *np.transpose(points), marker=marker, label=label, alpha=0.8, markersize=4
-                )
-        cloud = _controls(report)
-        axis.scatter(cloud[:, 0], cloud[:, 1], color="0.6", s=18, label="random neurons", zorder=1)
-        x, y = _place(report, "test", _accuracies(report, "before"))
-        axis.scatter(x, y, marker="X", s=90, color="C4", label="before")
-        x, y = _place(report, "test", _accuracies(report, "after"))
-        label = f"this removal: {len(report['neurons'])} neurons"
-        axis.scatter(x, y, marker="*", s=260, color="C3", zorder=4, label=label)
-        removed, kept = ", ".join(report["removed_tasks"]), ", ".join(report["kept_tasks"])
-        axis.set(
-            title=f"{removed} removed, {kept} kept",
-            xlabel=f"accuracy left of {removed}{', the most' * (',' in removed)} (%)",
-            ylabel=f"share kept of {kept}{', the least' * (',' in kept)} (%)",
-            xlim=(-4, 104),
-            ylim=(-4, 104),
-        )
-        axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+                    *np.transpose(points), marker=marker, markersize=4, alpha=0.8,
+                    color=COLOURS[split], label=measured_on(report, split),
+                )  # fmt: skip
+        controls = np.array([_point(report, "test", draw) for draw in _random_draws(report)])
+        x, y = controls.T
+        axis.scatter(x, y, color=COLOURS["random"], s=18, label="random neurons", zorder=1)
+        labels = {"before": "before", "after": f"this removal: {len(report['neurons'])} neurons"}
+        for when, marker, size in (("before", "X", 90), ("after", "*", 260)):
+            x, y = _point(report, "test", _accuracies(report, when))
+            axis.scatter(
+                x, y, marker=marker, s=size, color=COLOURS[when], zorder=4, label=labels[when]
+            )
+        _label_curve(axis, report)
         sns.despine(figure)
         return figure
 
 
-def _place(
-    report: Mapping[str, Any], part: str, accuracy: Mapping[str, float]
-) -> tuple[float, float]:
-    """Where these accuracies lie on the axes, in percent."""
-    left, kept = left_and_kept(report, part, accuracy)
+def _label_curve(axis: Axes, report: Report) -> None:
+    removed, kept = ", ".join(report["removed_tasks"]), ", ".join(report["kept_tasks"])
+    axis.set(
+        title=f"{removed} removed, {kept} kept",
+        xlabel=f"accuracy left of {removed}{', the most' * (',' in removed)} (%)",
+        ylabel=f"share kept of {kept}{', the least' * (',' in kept)} (%)",
+        xlim=(-4, 104),
+        ylim=(-4, 104),
+    )
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+
+
+def _point(report: Report, split: str, accuracy: Mapping[str, float]) -> tuple[float, float]:
+    """Return the coordinates of these accuracies, in percent."""
+    left, kept = left_and_kept(report, split, accuracy)
     return 100 * left, 100 * kept
 
 
-def _accuracies(report: Mapping[str, Any], when: str) -> dict[str, float]:
-    return {task: found["accuracy"] for task, found in report["test"][when].items()}
+def _accuracies(report: Report, when: str) -> dict[str, float]:
+    return {task: measured["accuracy"] for task, measured in report["test"][when].items()}
 
 
-def _controls(report: Mapping[str, Any]) -> NDArray[np.float64]:
-    """[draw, 2] what each random draw left and kept."""
+def _random_draws(report: Report) -> list[dict[str, float]]:
+    """Return each random draw's accuracy by task."""
     draws = {task: control["draws"] for task, control in report["test"]["random_control"].items()}
-    rows = (dict(zip(draws, row, strict=True)) for row in zip(*draws.values(), strict=True))
-    return np.array([_place(report, "test", row) for row in rows])
+    return [dict(zip(draws, row, strict=True)) for row in zip(*draws.values(), strict=True)]
 
 
-def draw_bars(report: Mapping[str, Any]) -> Figure:
-    """Accuracy of every task before and after, with 95 % intervals, and the control's range."""
+def draw_bars(report: Report) -> Figure:
+    """Draw every task's accuracy before and after, with 95 % intervals, and the control's range."""
+    test = report["test"]
+    tasks = list(test["before"])
     with style():
-        tasks = list(report["test"]["before"])
         figure, (axis,) = panels(1, width=max(4.6, 1.9 * len(tasks)), height=4.2)
-        _bars(axis, -0.26, [report["test"]["before"][task] for task in tasks], "before, 95 %", "C0")
-        _bars(axis, 0.0, [report["test"]["after"][task] for task in tasks], "after, 95 %", "C3")
-        controls = [report["test"]["random_control"][task] for task in tasks]
-        means = np.array([100 * control["mean"] for control in controls])
-        ends = np.array([[100 * control[end] for control in controls] for end in ("min", "max")])
-        axis.bar(
-            np.arange(len(tasks)) + 0.26, means, 0.24, color="0.75", label="random, range",
-            yerr=abs(ends - means), capsize=3, error_kw={"elinewidth": 1},
-        )  # fmt: skip
+        for column, when in enumerate(("before", "after"), start=-1):
+            shares = np.array([[test[when][t]["accuracy"], *test[when][t]["ci95"]] for t in tasks])
+            bars = _draw_bars(axis, column, shares, COLOURS[when], f"{when}, 95 %")
+            axis.bar_label(bars, fmt="%.1f", fontsize=8, padding=3)
+        controls = [test["random_control"][task] for task in tasks]
+        shares = np.array(
+            [[control[key] for key in ("mean", "min", "max")] for control in controls]
+        )
+        _draw_bars(axis, 1, shares, COLOURS["random"], "random, range")
         axis.set_xticks(range(len(tasks)), labels=tasks)
         axis.set(
             title=f"{report['removed_task']} removed: {len(report['neurons'])} neurons",
@@ -94,13 +103,16 @@ def draw_bars(report: Mapping[str, Any]) -> Figure:
         return figure
 
 
-def _bars(
-    axis: Axes, shift: float, found: list[Mapping[str, Any]], label: str, colour: str
-) -> None:
-    heights = np.array([100 * one["accuracy"] for one in found])
-    ends = np.array([[100 * one["ci95"][end] for one in found] for end in (0, 1)])
-    bars = axis.bar(
-        np.arange(len(found)) + shift, heights, 0.24, color=colour, label=label,
+def _draw_bars(
+    axis: Axes, column: int, shares: NDArray[np.float64], colour: str, label: str
+) -> BarContainer:
+    """Draw a bar for each task in its group's column −1, 0 or 1.
+
+    Args:
+        shares: [task, 3] height, lower end and upper end, 0 to 1.
+    """
+    heights, *ends = 100 * shares.T
+    return axis.bar(
+        np.arange(len(heights)) + column * BAR_STEP, heights, BAR_WIDTH, color=colour, label=label,
         yerr=abs(ends - heights), capsize=3, error_kw={"elinewidth": 1},
     )  # fmt: skip
-    axis.bar_label(bars, fmt="%.1f", fontsize=8, padding=3)

@@ -1,4 +1,4 @@
-"""How much each neuron matters to each task."""
+"""How important each neuron is to each task."""
 
 from collections.abc import Sequence
 
@@ -10,40 +10,39 @@ from matplotlib.ticker import SymmetricalLogLocator
 from numpy.typing import NDArray
 
 from toytask_cli.figures.pairs import pair_panels
-from toytask_cli.figures.style import panels, style
+from toytask_cli.figures.style import GUIDE, panels, style
 
 Array = NDArray[np.float32]
 
-# Nats. Beyond this, scales are logarithmic; within it, around zero, they are linear.
-LINEAR = 1e-6
-LABELLED = 5  # neurons named on either axis
-WORD, LINE = 0.08, 0.028  # size of a neuron's number, in fractions of a panel
+LINEAR = 1e-6  # nats; scales are linear up to this size, and logarithmic beyond it
+LABELLED = 5  # neurons named for either task
+LABEL_WIDTH, LABEL_HEIGHT = 0.08, 0.028  # in fractions of a panel
 
 
 def draw_importance_pairs(names: Sequence[str], importance: Array) -> Figure:
-    """Every neuron's importance for one task against another, [task, d_sae], nats."""
+    """Draw every neuron's importance for one task against another, [task, d_sae], nats."""
     with style():
-        figure, found = pair_panels(len(names))
-        main = importance.argmax(axis=0)
-        for x, y, axis in found:
+        figure, task_pairs = pair_panels(len(names))
+        main_task = importance.argmax(axis=0)
+        for x, y, axis in task_pairs:
             for task, name in enumerate(names):
-                own = (main == task) & (importance[[x, y]] != 0).any(axis=0)
-                points = importance[x, own], importance[y, own]
+                shown = (main_task == task) & (importance[[x, y]] != 0).any(axis=0)
+                points = importance[x, shown], importance[y, shown]
                 axis.scatter(*points, s=16, alpha=0.6, linewidth=0, label=f"most for {name}")
-            axis.axline((0, 0), slope=1, color="0.6", linewidth=0.8, linestyle=":")
+            axis.axline((0, 0), slope=1, **GUIDE)
             axis.set(xlabel=f"importance for {names[x]}", ylabel=f"importance for {names[y]}")
-            _logarithmic(axis)
-            _name_outliers(axis, importance[x], importance[y])
+            _use_log_scales(axis)
+            _label_top_neurons(axis, importance[x], importance[y])
         handles = axis.get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=len(names))
-        figure.suptitle("rise of the loss when a neuron is removed (nats)", fontsize=11)
+        figure.suptitle("mean loss increase when a neuron is removed (nats)", fontsize=11)
         return figure
 
 
 def draw_importance_curve(
     names: Sequence[str], importance: Array, low: Array, high: Array
 ) -> Figure:
-    """Each task's neurons from the most important down, with 95 % intervals, [task, d_sae]."""
+    """Draw each task's neurons in order of importance, with 95 % intervals, [task, d_sae]."""
     with style():
         figure, (axis,) = panels(1, width=7)
         for name, values, bottom, top in zip(names, importance, low, high, strict=True):
@@ -65,8 +64,8 @@ def draw_importance_curve(
         return figure
 
 
-def _logarithmic(axis: Axes) -> None:
-    """Both scales logarithmic on either side of zero, with few enough ticks to be read."""
+def _use_log_scales(axis: Axes) -> None:
+    """Make both scales logarithmic on either side of zero, with few ticks."""
     axis.set_xscale("symlog", linthresh=LINEAR)
     axis.set_yscale("symlog", linthresh=LINEAR)
     for scale in (axis.xaxis, axis.yaxis):
@@ -75,20 +74,20 @@ def _logarithmic(axis: Axes) -> None:
         scale.set_major_locator(ticks)
 
 
-def _name_outliers(axis: Axes, across: Array, up: Array) -> None:
-    """Writes their numbers beside the neurons that matter most to either task."""
+def _label_top_neurons(axis: Axes, x_values: Array, y_values: Array) -> None:
+    """Write their numbers beside the neurons that are most important to either task."""
     axis.margins(x=0.13)
     axis.autoscale_view()
     to_axes = axis.transScale + axis.transLimits
-    taken: list[tuple[float, float]] = []
-    for neuron in dict.fromkeys([*_top(across), *_top(up)]):
-        x, y = to_axes.transform((across[neuron], up[neuron]))
-        spot = _free_spot(x, y, taken)
-        taken.append(spot)
+    labels: list[tuple[float, float]] = []
+    for neuron in dict.fromkeys([*_top(x_values), *_top(y_values)]):
+        point = x_values[neuron], y_values[neuron]
+        x, y = to_axes.transform(point)
+        labels.append(_free_position(x, y, labels))
         axis.annotate(
             str(neuron),
-            (across[neuron], up[neuron]),
-            spot,
+            point,
+            labels[-1],
             textcoords="axes fraction",
             fontsize=7,
             va="center",
@@ -101,10 +100,9 @@ def _top(values: Array) -> list[int]:
     return [neuron for neuron in best if values[neuron] > 0]
 
 
-def _free_spot(x: float, y: float, taken: list[tuple[float, float]]) -> tuple[float, float]:
-    """Beside a point, in fractions of the axes, and clear of the labels that are there."""
-    step = -LINE if y > 0.5 else LINE
-    spot = (x + 0.025, y)
-    while any(abs(spot[0] - tx) < WORD and abs(spot[1] - ty) < LINE for tx, ty in taken):
-        spot = (spot[0], spot[1] + step)
-    return spot
+def _free_position(x: float, y: float, labels: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return a position beside a point and clear of other labels, in fractions of the panel."""
+    x, step = x + 0.025, -LABEL_HEIGHT if y > 0.5 else LABEL_HEIGHT
+    while any(abs(x - lx) < LABEL_WIDTH and abs(y - ly) < LABEL_HEIGHT for lx, ly in labels):
+        y += step
+    return x, y

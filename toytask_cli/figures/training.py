@@ -1,4 +1,4 @@
-"""A training run over its epochs."""
+"""A training run over its epochs: every term of the loss, and every metric of validation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,67 +14,76 @@ from matplotlib.ticker import (
     SymmetricalLogLocator,
 )
 
-from toytask_cli.figures.style import panels, style
+from toytask_cli.figures.style import COLOURS, rows_of_panels, style
 
-TERMS = {
-    "loss": "loss",
-    "ce": "cross-entropy (nats)",
-    "mse": "SAE reconstruction error",
-    "l1": "L1 of activations",
-    "overlap": "overlap between tasks",
-}
+Record = Mapping[str, Any]
 
 
-def draw_losses(metrics: Sequence[Mapping[str, Any]]) -> Figure:
-    """Every term of the loss, on training and on validation examples."""
+def draw_losses(metrics: Sequence[Record], labels: Mapping[str, str]) -> Figure:
+    """Draw every term of the loss, on training and on validation examples.
+
+    Args:
+        metrics: one record for each epoch.
+        labels: name of a term → title of its panel.
+    """
+    terms = list(metrics[0]["train"])
     with style():
-        figure, axes = panels(3, 2, width=4.4, height=3.2)
-        for (term, label), axis in zip(TERMS.items(), axes, strict=False):
-            for part in ("train", "validation"):
-                found = [(m["epoch"], m[part][term]) for m in metrics if m[part]]
-                axis.plot(*zip(*found, strict=True), label=part, linewidth=1.4)
-            axis.set(title=label, xlabel="epoch", yscale="symlog" if term == "overlap" else "log")
-            axis.yaxis.set_major_locator(_ticks(axis))
-            axis.yaxis.set_major_formatter("{x:g}")
-            axis.yaxis.set_minor_formatter(NullFormatter())
+        figure, axes = rows_of_panels(len(terms), width=4.4, height=3.2)
+        for term, axis in zip(terms, axes, strict=True):
+            values = []
+            for split in ("train", "validation"):
+                points = [(m["epoch"], m[split][term]) for m in metrics if m[split]]
+                axis.plot(*zip(*points, strict=True), label=split, color=COLOURS[split], lw=1.4)
+                values += [value for _, value in points]
+            axis.set(title=labels.get(term, term), xlabel="epoch")
+            _use_log_scale(axis, has_zeros=min(values) <= 0)
             _mark_epochs(axis, metrics)
         axes[0].legend()
-        axes[-1].axis("off")
         sns.despine(figure)
         return figure
 
 
-def _ticks(axis: Axes) -> Locator:
-    """Ticks at 1, 2 and 5, so that an axis within one power of ten has some."""
-    if axis.get_yscale() == "log":
-        return LogLocator(subs=(1, 2, 5))
-    return SymmetricalLogLocator(axis.yaxis.get_transform(), subs=(1, 2, 5))
+def _use_log_scale(axis: Axes, has_zeros: bool) -> None:
+    """Use a log scale, linear around zero if it is needed, with plain numbers at 1, 2 and 5."""
+    axis.set_yscale("symlog" if has_zeros else "log")
+    locator: Locator = LogLocator(subs=(1, 2, 5))
+    if has_zeros:
+        locator = SymmetricalLogLocator(axis.yaxis.get_transform(), subs=(1, 2, 5))
+    axis.yaxis.set_major_locator(locator)
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_formatter(NullFormatter())
 
 
-def draw_accuracy(metrics: Sequence[Mapping[str, Any]]) -> Figure:
-    """Exact match on validation for each task, and how many neurons fire."""
+def draw_metrics(metrics: Sequence[Record], labels: Mapping[str, str]) -> Figure:
+    """Draw every metric that validation adds to the terms of the loss.
+
+    Args:
+        metrics: one record for each epoch. A metric by task holds shares, drawn in percent.
+        labels: name of a metric → title of its panel.
+    """
+    validated = [m for m in metrics if m["validation"]]
+    epochs = [m["epoch"] for m in validated]
+    names = [name for name in validated[0]["validation"] if name not in metrics[0]["train"]]
     with style():
-        figure, (accuracy, neurons) = panels(2)
-        validated = [m for m in metrics if m["validation"]]
-        epochs = [m["epoch"] for m in validated]
-        for task in validated[0]["validation"]["accuracy"]:
-            values = [100 * m["validation"]["accuracy"][task] for m in validated]
-            accuracy.plot(epochs, values, label=task)
-        accuracy.set(title="exact match on validation", xlabel="epoch", ylabel="%", ylim=(-2, 102))
-        neurons.plot(epochs, [m["validation"]["l0"] for m in validated], label="l0, per position")
-        dead = [m["validation"]["dead_neurons"] for m in validated]
-        neurons.plot(epochs, dead, label="dead neurons")
-        neurons.set(title="SAE neurons", xlabel="epoch", ylabel="count", yscale="symlog")
-        neurons.set_ylim(bottom=0)
-        for axis in (accuracy, neurons):
+        figure, axes = rows_of_panels(len(names), width=4.4, height=3.6)
+        for name, axis in zip(names, axes, strict=True):
+            values = [m["validation"][name] for m in validated]
+            axis.set(title=f"{labels.get(name, name)}, on validation", xlabel="epoch")
+            if isinstance(values[0], Mapping):
+                for task in values[0]:
+                    axis.plot(epochs, [100 * value[task] for value in values], label=task)
+                axis.set(ylabel="%", ylim=(-2, 102))
+            else:
+                axis.plot(epochs, values, color=COLOURS["validation"])
+                axis.set_ylim(bottom=0)
             _mark_epochs(axis, metrics)
-            axis.legend()
+        axes[0].legend()
         sns.despine(figure)
         return figure
 
 
-def _mark_epochs(axis: Axes, metrics: Sequence[Mapping[str, Any]]) -> None:
-    """A line where the second phase begins; epochs are whole."""
+def _mark_epochs(axis: Axes, metrics: Sequence[Record]) -> None:
+    """Mark whole epochs, and where the second phase begins."""
     axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     second = [m["epoch"] for m in metrics if m["phase"] != metrics[0]["phase"]]
     if second:

@@ -22,7 +22,7 @@ def chat(
         bool, typer.Option("--json", help="Print one JSON object for each prompt.")
     ] = False,
 ) -> None:
-    """Talk to the model, and see what an ablation did to it; :help lists what it understands.
+    """Talk to the model, and see what an ablation did to it; :help lists the commands.
 
     In a pipe it reads one prompt a line, and writes one answer a line.
 
@@ -30,19 +30,16 @@ def chat(
     """
     import torch
 
-    from toytask_cli.cli.chat_pipe import answer_lines
-    from toytask_cli.cli.chat_session import Chat
-    from toytask_cli.cli.chat_terminal import talk
-    from toytask_cli.device import find_device
-    from toytask_cli.runs.run import Run
+    from toytask_cli.cli.chat.io import answer_lines, run_terminal
+    from toytask_cli.cli.chat.session import Chat
+    from toytask_cli.cli.common import open_run
 
-    # A single prompt is too small to share out; waiting for threads would cost more than it saves.
+    # For a single prompt, waiting for other threads would cost more than it saves.
     torch.set_num_threads(1)
-    place = find_device(device)
-    chat = Chat.open(Run.open(run), place, seed)
+    session = Chat(*open_run(run, device), seed)
     for name in ablation or []:
-        chat.add_saved(name)
+        session.add_ablation(name)
     if sys.stdin and sys.stdin.isatty() and sys.stdout.isatty() and not json:
-        talk(chat)
-    elif not answer_lines(chat, json):
+        run_terminal(session)
+    elif not answer_lines(session, json):
         raise typer.Exit(1)

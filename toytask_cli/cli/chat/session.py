@@ -1,0 +1,178 @@
+"""The state of a chat: the model, its columns, the last prompt, the score."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import torch
+from torch import Tensor
+
+from toytask_cli.analysis.ablation_report import ablation_name
+from toytask_cli.analysis.choice import choose_removal
+from toytask_cli.analysis.conversation import Answer, Variant, answer_prompts
+from toytask_cli.analysis.explanation import Seen, see
+from toytask_cli.analysis.importance import NeuronScores, score_neurons
+from toytask_cli.dataset import Grid
+from toytask_cli.errors import ToytaskError, UsageError, shorten, unknown_choice
+from toytask_cli.hooks import checked_neurons
+from toytask_cli.model import Transformer
+from toytask_cli.prompts import Prompt, PromptError, parse_prompt
+from toytask_cli.rng import generator
+from toytask_cli.runs.run import Run
+
+TRAINED = "trained"
+BY_HAND = "by hand"  # no ablation can have this name, because of its blank
+LONGEST_PROMPT = 80  # characters
+
+
+@dataclass
+class Chat:
+    """One chat. Its columns are the model as trained and the variants beside it.
+
+    Nothing of it is written into the run.
+    """
+
+    run: Run
+    grid: Grid
+    model: Transformer
+    seed: int  # of random prompts
+    columns: dict[str, Variant] = field(default_factory=lambda: {TRAINED: Variant()})
+    last_prompt: Prompt | None = None
+    # (column, task) → for each answer whether it was right
+    score: dict[tuple[str, str], list[bool]] = field(default_factory=lambda: defaultdict(list))
+
+    @property
+    def d_sae(self) -> int:
+        """The number of neurons."""
+        return self.run.config.recipe.d_sae
+
+    def parse(self, text: str) -> Prompt:
+        """Read a prompt.
+
+        Raises:
+            PromptError: naming what is wrong with it.
+        """
+        if text.lstrip().startswith(":"):
+            raise PromptError(f"{shorten(text.strip(), 20)!r} is a command, which needs a terminal")
+        if len(text) > LONGEST_PROMPT:
+            raise PromptError(f"{text[:20]!r}… is no prompt: {len(text)} characters are too many")
+        return parse_prompt(text, self.grid.tasks, self.grid.spec.digits)
+
+    def ask(self, prompts: Sequence[Prompt]) -> list[dict[str, Answer]]:
+        """Return every column's answer to each prompt; they count for the score."""
+        answers = answer_prompts(self.model, self.grid, prompts, self.columns)
+        for prompt, by_column in zip(prompts, answers, strict=True):
+            self.last_prompt = prompt
+            for column, answer in by_column.items():
+                self.score[column, prompt.task.name].append(answer.correct)
+        return answers
+
+    def add_ablation(self, name: str) -> None:
+        """Add a column with an ablation of the run.
+
+        Raises:
+            ToytaskError: there is none of this name, or it does not fit the model.
+        """
+        if name == TRAINED:
+            raise UsageError(f"{TRAINED!r} names the model as trained: ablate again with --name")
+        self.columns[name] = Variant.from_report(self.run.read_ablation(name), self.d_sae)
+
+    def ablate(self, tasks: Sequence[str], tolerance: float | None) -> str:
+        """Add a column with these tasks removed; return its name.
+
+        Neurons and name are those of `toytask ablate`.
+
+        Raises:
+            UsageError: an unknown task, every task, or a tolerance below 0.
+        """
+        removal = choose_removal(self.neuron_scores, tasks, tolerance)
+        removed = [name for name in self.grid.task_names if name in tasks]
+        name = ablation_name(removed, "automatic" if tolerance is None else "tolerance", tolerance)
+        self.columns[name] = Variant(removal.neurons)
+        return name
+
+    def restore(self, column: str | None) -> None:
+        """Delete one column, or all but the model as trained.
+
+        Raises:
+            UsageError: an unknown column, or there is none to delete.
+        """
+        others = [name for name in self.columns if name != TRAINED]
+        if column is not None and not others:
+            raise UsageError("nothing is removed")
+        if column is not None and column not in others:
+            raise unknown_choice("column", column, others)
+        for name in others if column is None else [column]:
+            del self.columns[name]
+            self._reset_score(name)
+
+    def switch(self, numbers: Sequence[int], off: bool) -> int:
+        """Switch neurons off or on in the column `BY_HAND`; return how many are off there.
+
+        The column starts as a copy of the last one.
+
+        Raises:
+            UsageError: a neuron that the SAE does not have, or all are switched so already.
+        """
+        start = self.columns.get(BY_HAND, list(self.columns.values())[-1])
+        neurons = set(checked_neurons(numbers, self.d_sae).tolist())
+        before = start.removed()
+        after = before | neurons if off else before - neurons
+        if after == before:
+            state = "off" if off else "on"
+            raise UsageError(f"{', '.join(map(str, sorted(neurons)))}: {state} already")
+        self.columns[BY_HAND] = Variant(torch.tensor(sorted(after), dtype=torch.int64), start.error)
+        self._reset_score(BY_HAND)
+        if not after:
+            del self.columns[BY_HAND]
+        return len(after)
+
+    def _reset_score(self, column: str) -> None:
+        """Forget a column's answers, because another model takes its name."""
+        for name in self.grid.task_names:
+            self.score.pop((column, name), None)
+
+    def random_prompt(self, task: str | None) -> Prompt:
+        """Draw a prompt that neither weights nor neurons were chosen on.
+
+        Raises:
+            UsageError: an unknown task.
+            ToytaskError: the split leaves no such prompt.
+        """
+        if task is not None and task not in self.grid.task_names:
+            raise unknown_choice("task", task, self.grid.task_names)
+        _, pairs = self.grid.matched_pairs()
+        pair = pairs[torch.randint(len(pairs), (), generator=self._generator)]
+        index = int(torch.randint(len(self.grid.tasks), (), generator=self._generator))
+        index = self.grid.task_names.index(task) if task else index
+        a, b = self.grid.operands(pair)
+        return Prompt(self.grid.tasks[index], int(a), int(b))
+
+    @cached_property
+    def _generator(self) -> torch.Generator:
+        return generator(self.seed, "chat")
+
+    @cached_property
+    def neuron_scores(self) -> NeuronScores:
+        """Every neuron's importance; the first use takes some seconds."""
+        return score_neurons(self.model, self.grid, seed=0, resamples=1)
+
+    @cached_property
+    def unseen_examples(self) -> Seen:
+        """The model's x on unseen examples; the first use takes a second or two."""
+        return see(self.model, self.grid)
+
+    def known_importance(self) -> Tensor:
+        """Return [task, d_sae] nats, as measured in this chat or by `toytask importance`.
+
+        Raises:
+            ToytaskError: neither has been measured, or the run's is of other weights.
+        """
+        if "neuron_scores" in vars(self):
+            return self.neuron_scores.tensors.importance
+        importance = self.run.read_tensors("importance").get("importance")
+        shape = (len(self.grid.task_names), self.d_sae)
+        if importance is None or (importance.shape, importance.dtype) != (shape, torch.float32):
+            raise ToytaskError(f"measure it again with `toytask importance {self.run.named}`")
+        return importance

@@ -1,0 +1,65 @@
+"""Steps that several commands share: open a run, write its figures, show a report."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from toytask_cli.cli.console import print_json, print_message, print_next
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from toytask_cli.dataset import Grid
+    from toytask_cli.model import Transformer
+    from toytask_cli.runs.run import Run
+
+Report = dict[str, Any]
+
+
+class OpenRun(NamedTuple):
+    """A run with its examples, and its model on a device."""
+
+    run: "Run"
+    grid: "Grid"
+    model: "Transformer"
+
+
+def open_run(path: Path | None, device: str) -> OpenRun:
+    """Open a run that has been trained; None opens the newest.
+
+    Raises:
+        UsageError: an unknown device.
+        ToytaskError: there is no such run or device, or the run cannot be used.
+    """
+    from toytask_cli.device import find_device
+    from toytask_cli.runs.run import Run
+
+    torch_device = find_device(device)
+    run = Run.open(path)
+    grid = run.grid()
+    return OpenRun(run, grid, run.model(grid, torch_device))
+
+
+def write_figures(run: "Run", figures: Mapping[str, "Figure"]) -> None:
+    """Write each figure into the run, as a PNG file of this name."""
+    from toytask_cli.figures.style import png
+
+    for name, figure in figures.items():
+        run.write_figure(name, png(figure))
+
+
+def show_report(
+    report: Report,
+    json: bool,
+    print_tables: Callable[[Report], None],
+    written: str | None,
+    next_command: tuple[object, ...],
+) -> None:
+    """Print a report as JSON; or as tables, with the files written and the command to run next."""
+    if json:
+        print_json(report)
+        return
+    print_tables(report)
+    if written is not None:
+        print_message(f"wrote {written}")
+    print_next(*next_command)
