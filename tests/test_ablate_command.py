@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from conftest import COMPETENT, Command, options
 
-from toytask_cli.cli.ablation_view import _fate, _what_is_kept
-from toytask_cli.cli.console import said
+from toytask_cli.cli.ablation_view import _kept_in_words, _loss_in_words
+from toytask_cli.cli.console import prediction_text
 
 pytestmark = pytest.mark.usefixtures("run")
 
@@ -37,50 +37,55 @@ def test_the_report_has_what_is_promised(toytask: Command):
 def test_before_is_what_eval_says_on_the_same_pairs(toytask: Command):
     report = ablate(toytask, "--remove", "sum")
     evaluated = json.loads(toytask("eval", "--json", "--no-figures").out)
-    for task, found in report["test"]["before"].items():
-        assert found["accuracy"] == pytest.approx(evaluated["tasks"][task]["accuracy"])
+    for task, before in report["test"]["before"].items():
+        assert before["accuracy"] == pytest.approx(evaluated["tasks"][task]["accuracy"])
 
 
 @pytest.mark.parametrize("error", ["keep", "drop"])
-def test_after_is_what_eval_says_with_the_ablation_in_place(toytask: Command, error):
+def test_after_is_what_eval_says_with_the_ablation_applied(toytask: Command, error):
     report = ablate(toytask, "--remove", "sum", "--tolerance", "0.3", "--error", error)
     name = "remove-sum-tol0.3" + ("-drop" if error == "drop" else "")
     evaluated = json.loads(toytask("eval", "--ablation", name, "--json", "--no-figures").out)
     assert evaluated["ablation"] == name
     assert Path(f"runs/01/reports/eval-{name}.json").exists()
-    for task, found in report["test"]["after"].items():
-        assert found["accuracy"] == pytest.approx(evaluated["tasks"][task]["accuracy"])
+    for task, after in report["test"]["after"].items():
+        assert after["accuracy"] == pytest.approx(evaluated["tasks"][task]["accuracy"])
 
 
 def test_eval_says_where_the_neurons_were_chosen_on_what_it_measures(toytask: Command):
     ablate(toytask, "--remove", "sum", "--tolerance", "0.3")
     measured = ["eval", "--ablation", "remove-sum-tol0.3", "--no-figures"]
-    said = "neurons are chosen on pairs of this split"
-    assert said not in toytask(*measured).out
-    assert said in toytask(*measured, "--split", "validation").out
-    assert said not in toytask("eval", "--split", "validation", "--no-figures").out
+    warning = "the ablation's neurons were chosen on pairs of this split"
+    assert warning not in toytask(*measured).out
+    assert warning in toytask(*measured, "--split", "validation").out
+    assert warning not in toytask("eval", "--split", "validation", "--no-figures").out
 
 
 def test_a_given_set_of_neurons_is_removed_as_it_is(toytask: Command):
     report = ablate(toytask, "--remove", "sum", "--neurons", "12,3,12", "--name", "mine")
     assert (report["neurons"], report["curve"], report["tolerance"]) == ([3, 12], [], None)
     assert Path("runs/01/ablations/mine.json").exists()
-    said = toytask("ablate", "--no-figures", "--remove", "sum", "--neurons", "12,3").out
-    assert said.startswith("2 neurons removed (a given set, error keep), measured on test\n")
+    printed = toytask("ablate", "--no-figures", "--remove", "sum", "--neurons", "12,3").out
+    assert printed.startswith("2 neurons removed (a given set, error keep), measured on test\n")
 
 
-def test_where_no_tolerance_keeps_enough_that_is_said(toytask: Command, monkeypatch):
+def test_it_says_where_no_tolerance_keeps_enough(toytask: Command, monkeypatch):
     monkeypatch.setattr("toytask_cli.analysis.ablation.KEPT_SHARE", 2.0)
-    said = toytask("ablate", "--no-figures", "--remove", "sum", "--name", "weak").out
-    assert (
-        "no tolerance keeps enough of every kept task on validation: this is the smallest" in said
-    )
+    printed = toytask("ablate", "--no-figures", "--remove", "sum", "--name", "weak").out
+    warning = "no tolerance keeps enough of every kept task on validation: this is the smallest"
+    assert warning in printed
     assert toytask("ablate", "--remove", "sum", "--tolerance", "0.1", "--no-figures").code == 0
 
 
-def test_every_number_of_the_summary_is_said_in_plain_words(toytask: Command):
+def test_the_summary_says_every_number_in_plain_words(toytask: Command):
     result = toytask("ablate", "--remove", "concat", "--tolerance", "0.1")
-    for shown in ("live neurons removed", "(removed)", "random neurons", "of what it had", "right"):
+    for shown in (
+        "live neurons removed",
+        "(removed)",
+        "random neurons",
+        "of its accuracy",
+        "right",
+    ):
         assert shown in result.out
     assert result.err.endswith("next: toytask chat runs/01 --ablation remove-concat-tol0.1\n")
     for figure in ("curve", "bars"):
@@ -95,7 +100,7 @@ def test_the_same_seed_gives_the_same_report_and_another_another_control(toytask
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "said"),
+    ("args", "code", "message"),
     [
         (["--remove", "cncat"], 2, "did you mean 'concat'"),
         ([], 2, "name a task to --remove"),
@@ -111,11 +116,11 @@ def test_the_same_seed_gives_the_same_report_and_another_another_control(toytask
         (["--remove", "sum", "--name", "trained"], 1, "use another name"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, trained, args, code, said):
+def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, trained, args, code, message):
     before = {p: p.stat().st_mtime_ns for p in trained.rglob("*")}
     result = toytask("ablate", "--no-figures", *args)
     assert (result.code, result.out, result.err.count("\n")) == (code, "", 1)
-    assert said in result.err
+    assert message in result.err
     assert {p: p.stat().st_mtime_ns for p in trained.rglob("*")} == before
 
 
@@ -150,13 +155,13 @@ def test_more_than_two_tasks_can_be_kept_and_more_than_one_removed(
     assert re.search(r"tolerance +neurons +most left +least kept", shown)
 
 
-def test_a_task_that_had_nothing_is_not_called_gone_or_lost() -> None:
+def test_a_task_that_was_never_right_is_not_called_gone_or_lost() -> None:
     test = {when: {"sum": {"accuracy": 0.0}} for when in ("before", "after")}
-    assert _fate(test, "sum") == "had nothing to lose"
-    assert _what_is_kept(test, "sum") == "sum had nothing to keep"
+    assert _loss_in_words(test, "sum") == "had no accuracy to lose"
+    assert _kept_in_words(test, "sum") == "sum had no accuracy to keep"
 
 
-def test_right_digits_in_wrong_tokens_are_told_from_the_truth() -> None:
-    assert said({"prediction": "10", "target": "10"}) == "10 (in other tokens)"
-    assert said({"prediction": "", "target": "10"}) == "(nothing)"
-    assert said({"prediction": "1", "target": "10"}) == "1"
+def test_right_digits_in_wrong_tokens_are_told_from_the_target() -> None:
+    assert prediction_text({"prediction": "10", "target": "10"}) == "10 (in other tokens)"
+    assert prediction_text({"prediction": "", "target": "10"}) == "(nothing)"
+    assert prediction_text({"prediction": "1", "target": "10"}) == "1"

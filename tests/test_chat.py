@@ -51,7 +51,7 @@ def test_every_form_of_a_prompt_gets_one_answer_line(feed):
 def test_an_ablation_stands_beside_the_model_as_trained(feed):
     result = feed("4C7\n4+7\n", "runs/01", "--ablation", "no-concat")
     concat, plain = result.out.splitlines()
-    assert re.search(r"^4C7 = trained 47 ✓ .* \| no-concat \S+ ✗ .*; the truth is 47$", concat)
+    assert re.search(r"^4C7 = trained 47 ✓ .* \| no-concat \S+ ✗ .*; the target is 47$", concat)
     assert re.search(r"^4\+7 = trained 11 ✓ .* \| no-concat 11 ✓ ", plain)
 
 
@@ -75,12 +75,12 @@ def test_lines_that_are_no_prompt_are_named_and_the_others_answered(feed, option
     result = feed("4+7\n[red]4\n\n47+2\n" + 500 * "9" + "\n:why\n4C7\n\xff\n", *options)
     assert result.code == 1
     assert len(result.out.splitlines()) == 2
-    said = result.err.splitlines()
-    assert [line.split(":")[1] for line in said] == [f" line {n}" for n in (2, 4, 5, 6, 8)]
-    assert "'[' in '[red]4' is not in the vocabulary: use digits and one of" in said[0]
-    assert "47 is out of range: operands go from 0 to 9" in said[1]
-    assert "500 characters are too many" in said[2]
-    assert "':why' is a command, which needs a terminal" in said[3]
+    errors = result.err.splitlines()
+    assert [line.split(":")[1] for line in errors] == [f" line {n}" for n in (2, 4, 5, 6, 8)]
+    assert "'[' in '[red]4' is not in the vocabulary: use digits and one of" in errors[0]
+    assert "47 is out of range: operands go from 0 to 9" in errors[1]
+    assert "500 characters are too many" in errors[2]
+    assert "':why' is a command, which needs a terminal" in errors[3]
 
 
 def test_many_lines_are_answered_in_their_order(feed):
@@ -101,17 +101,17 @@ def test_an_answer_does_not_wait_for_the_next_prompt(run):
     ) as process:  # fmt: skip
         assert process.stdin is not None
         assert process.stdout is not None
-        for asked, said in (("4+7", "4+7 = 11 ✓"), ("4C7", "4C7 = 47 ✓")):
-            process.stdin.write(f"{asked}\n")
+        for prompt, answer in (("4+7", "4+7 = 11 ✓"), ("4C7", "4C7 = 47 ✓")):
+            process.stdin.write(f"{prompt}\n")
             process.stdin.flush()
             line = process.stdout.readline()
-            assert line.startswith(said)
+            assert line.startswith(answer)
             assert "\x1b" not in line
         process.stdin.close()
     assert process.returncode == 0
 
 
-def test_without_letters_for_marks_they_are_words(run):
+def test_without_characters_for_marks_they_are_words(run):
     done = subprocess.run(
         [*TOYTASK, "chat", str(run.path)], env=environment(PYTHONIOENCODING="ascii"),
         input=b"4+7\n", capture_output=True, check=True,
@@ -201,11 +201,14 @@ def test_a_conversation_with_every_command(spawn, run):
     )
     shown = ask(child, ":why")
     assert re.search(r"4 \d+\.\d %: \d+ neurons fired", shown)
-    assert re.search(r"neuron +act\. +push +sum +concat +up +down", shown)
+    assert re.search(r"neuron +act\. +logit +sum +concat +up +down", shown)
     number = re.search(r"(\d+) off", shown)
     assert number
     assert f"neuron {number[1]} on" in (one := ask(child, f":neuron {number[1]}"))
-    assert re.search(r"sum +\d+\.\d\d % .*concat +\d+\.\d\d % .*pushes up .*excited by", one, re.S)
+    assert re.search(
+        r"sum +\d+\.\d\d % .*concat +\d+\.\d\d % .*raises the logits of .*fires most for",
+        one, re.S,
+    )  # fmt: skip
     assert "by hand" in ask(child, f":on {number[1]}")
     assert re.search(
         r"\d[+C]\d.*trained +remove-concat-tol0.1 +by hand", ask(child, ":random"), re.S

@@ -1,9 +1,9 @@
-"""What a chat does to its columns, and what it remembers."""
+"""The state of a chat: its columns, its score, its commands."""
 
 import pytest
 import torch
 from memorised import memorised
-from memorised_run import CPU, memorised_run
+from memorised_run import memorised_run
 
 from toytask_cli.analysis.ablation import ablate
 from toytask_cli.analysis.conversation import Variant, look_up
@@ -13,6 +13,7 @@ from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.prediction import decode_greedily
 from toytask_cli.cli.chat.commands import run_command
 from toytask_cli.cli.chat.session import BY_HAND, TRAINED, Chat
+from toytask_cli.cli.common import open_run
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.hooks import removing
 from toytask_cli.prompts import Prompt
@@ -37,7 +38,7 @@ def run(tmp_path_factory) -> Run:
 
 @pytest.fixture
 def chat(run) -> Chat:
-    return Chat.open(run, CPU, seed=0)
+    return Chat(*open_run(run.path, "cpu"), seed=0)
 
 
 @pytest.mark.parametrize(
@@ -55,18 +56,20 @@ def test_off_is_removing_and_on_undoes_it(known, chat):
     prompt = Prompt(CONCAT, 4, 7)
     neuron = explain(model, grid, prompt, Variant())[0].firing[0].neuron
     assert chat.switch([neuron], off=True) == 1
-    found = chat.ask([prompt])[0]
+    answers = chat.ask([prompt])[0]
     with removing(model, [neuron]):
         written, chances = decode_greedily(model, look_up(grid, [prompt]).prompts, 3)
-    assert [found[BY_HAND].text] == answer_texts(grid, written)
-    assert found[BY_HAND].probabilities == pytest.approx(chances[0, : len(found[BY_HAND].tokens)])
-    assert found[BY_HAND].probabilities != pytest.approx(found[TRAINED].probabilities, abs=1e-4)
+    assert [answers[BY_HAND].text] == answer_texts(grid, written)
+    assert answers[BY_HAND].probabilities == pytest.approx(
+        chances[0, : len(answers[BY_HAND].tokens)]
+    )
+    assert answers[BY_HAND].probabilities != pytest.approx(answers[TRAINED].probabilities, abs=1e-4)
     assert chat.switch([neuron], off=False) == 0
     assert list(chat.columns) == [TRAINED]
 
 
 def test_switching_starts_from_the_last_column_and_leaves_it_as_it_is(chat):
-    chat.add_saved("no-concat")
+    chat.add_ablation("no-concat")
     removed = chat.columns["no-concat"].removed()
     one = min(removed)
     chat.switch([one], off=False)
@@ -80,17 +83,17 @@ def test_neurons_that_change_are_another_model_whose_score_begins_anew(chat):
     prompt = Prompt(CONCAT, 4, 7)
     chat.switch([0], off=True)
     chat.ask([prompt])
-    assert chat.tally.keys() == {(TRAINED, "concat"), (BY_HAND, "concat")}
+    assert chat.score.keys() == {(TRAINED, "concat"), (BY_HAND, "concat")}
     chat.switch([1], off=True)
-    assert chat.tally.keys() == {(TRAINED, "concat")}
+    assert chat.score.keys() == {(TRAINED, "concat")}
     chat.ask([prompt])
     chat.restore(BY_HAND)
-    assert chat.tally.keys() == {(TRAINED, "concat")}
-    assert len(chat.tally[TRAINED, "concat"]) == 2
+    assert chat.score.keys() == {(TRAINED, "concat")}
+    assert len(chat.score[TRAINED, "concat"]) == 2
 
 
-def test_restore_takes_one_column_away_or_all_of_them(chat):
-    chat.add_saved("no-concat")
+def test_restore_deletes_one_column_or_all_of_them(chat):
+    chat.add_ablation("no-concat")
     chat.switch([min(chat.columns["no-concat"].removed())], off=False)
     chat.restore(BY_HAND)
     assert list(chat.columns) == [TRAINED, "no-concat"]
@@ -105,7 +108,7 @@ def test_random_prompts_are_unseen_and_the_seed_decides_them(run, known):
     unseen = set(grid.matched_pairs()[1].tolist())
     drawn = []
     for seed in (0, 0, 1):
-        chat = Chat.open(run, CPU, seed)
+        chat = Chat(*open_run(run.path, "cpu"), seed)
         drawn.append([chat.random_prompt(None) for _ in range(30)])
         assert {10 * p.a + p.b for p in drawn[-1]} <= unseen
         assert {p.task for p in drawn[-1]} == set(grid.tasks)
@@ -114,23 +117,23 @@ def test_random_prompts_are_unseen_and_the_seed_decides_them(run, known):
 
 
 def test_importance_is_known_from_the_report_of_these_weights_only(run, known, chat):
-    found = known[-1].tensors
+    tensors = known[-1].tensors
     with pytest.raises(ToytaskError, match="toytask importance"):
         chat.known_importance()
-    run.write_tensors("importance", {"importance": found.importance})
+    run.write_tensors("importance", {"importance": tensors.importance})
     path = run.path / "reports" / "importance.safetensors"
-    assert torch.equal(chat.known_importance(), found.importance)
-    tensor_files.write(path, {"importance": found.importance}, {"weights_sha256": "other"})
+    assert torch.equal(chat.known_importance(), tensors.importance)
+    tensor_files.write(path, {"importance": tensors.importance}, {"weights_sha256": "other"})
     with pytest.raises(ToytaskError, match="made from other weights"):
         chat.known_importance()
-    run.write_tensors("importance", {"importance": found.importance[:, :3]})
-    with pytest.raises(ToytaskError, match="measure it anew"):
+    run.write_tensors("importance", {"importance": tensors.importance[:, :3]})
+    with pytest.raises(ToytaskError, match="measure it again"):
         chat.known_importance()
     path.unlink()
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "message"),
     [
         (":ablate", "name a task, as in :ablate concat 0.1"),
         (":ablate 0.2", "name a task before 0.2, as in :ablate concat 0.2"),
@@ -138,11 +141,11 @@ def test_importance_is_known_from_the_report_of_these_weights_only(run, known, c
         (f":off {'9' * 10}", "there is no neuron 9999999999"),
     ],
 )
-def test_what_a_command_cannot_take_is_one_line_and_measures_nothing(chat, line, said):
-    with pytest.raises(UsageError, match=said) as error:
+def test_wrong_arguments_are_one_line_and_measure_nothing(chat, line, message):
+    with pytest.raises(UsageError, match=message) as error:
         run_command(chat, line)
     assert "\n" not in str(error.value)
-    assert "measured" not in vars(chat)
+    assert "neuron_scores" not in vars(chat)
 
 
 def test_as_many_neurons_are_listed_as_there_are_however_many_are_asked_for(chat):
@@ -159,6 +162,6 @@ def test_a_task_is_meant_where_an_ablation_has_its_name(chat, run):
     assert list(chat.columns) == [TRAINED, "remove-concat-tol0.1", "remove-concat-automatic"]
 
 
-def test_the_saved_name_of_the_trained_column_is_refused(chat):
+def test_an_ablation_with_the_name_of_the_trained_column_is_refused(chat):
     with pytest.raises(UsageError, match="names the model as trained"):
-        chat.add_saved(TRAINED)
+        chat.add_ablation(TRAINED)

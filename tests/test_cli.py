@@ -1,4 +1,4 @@
-"""The command line: what holds for every subcommand, and `toytask data`."""
+"""The command line: claims about every subcommand, and about `toytask data`."""
 
 import json
 import re
@@ -43,7 +43,7 @@ def test_no_command_at_all_shows_the_help(toytask: Command):
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "said"),
+    ("args", "code", "message"),
     [
         (["data", "--tasks", "sum,cncat"], 2, "did you mean 'concat'"),
         (["data", "--digits", "0"], 2, "digits is 0: must be 1 to 3"),
@@ -82,14 +82,14 @@ def test_no_command_at_all_shows_the_help(toytask: Command):
         (["evl"], 2, "Did you mean 'eval'"),
     ],
 )
-def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, here, args, code, said):
+def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, here, args, code, message):
     (here / "full").mkdir()
     (here / "full" / "mine.txt").write_text("mine")
     result = toytask(*args)
     assert (result.code, result.out) == (code, "")
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
-    assert said in result.err
+    assert message in result.err
     assert [p for p in here.rglob("*") if p.is_file()] == [here / "full" / "mine.txt"]
 
 
@@ -123,7 +123,7 @@ def test_the_newest_run_is_one_that_has_weights(toytask: Command, here):
 
 
 @pytest.mark.parametrize("importing", [True, False])
-def test_ctrl_c_leaves_at_once_until_pytorch_is_there(importing):
+def test_ctrl_c_exits_at_once_until_pytorch_is_imported(importing):
     code = (
         "import signal, sys\n"
         "from types import ModuleType, SimpleNamespace\n"
@@ -132,11 +132,11 @@ def test_ctrl_c_leaves_at_once_until_pytorch_is_there(importing):
         f"torch.__spec__ = SimpleNamespace(_initializing={importing})\n"
         "exit_on_early_interrupt()\n"
         "try: signal.raise_signal(signal.SIGINT)\n"
-        "except KeyboardInterrupt: print('told')"
+        "except KeyboardInterrupt: print('interrupted')"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    left = (done.returncode, done.stdout, done.stderr)
-    assert left == ((130, "", "") if importing else (0, "told\n", ""))
+    result = (done.returncode, done.stdout, done.stderr)
+    assert result == ((130, "", "") if importing else (0, "interrupted\n", ""))
 
 
 def test_it_can_be_interrupted_before_anything_large_is_imported():
@@ -147,18 +147,18 @@ def test_it_can_be_interrupted_before_anything_large_is_imported():
 # data
 
 
-def test_data_shows_counts_vocabulary_and_resplit_answers(toytask: Command):
-    said = toytask("data").out
-    assert re.search(r"concat +C +3,000 +2,000 +5,000 +1,889 of 10,000", said)
-    assert "vocabulary of 204 tokens" in said
+def test_data_shows_counts_vocabulary_and_merged_answers(toytask: Command):
+    printed = toytask("data").out
+    assert re.search(r"concat +C +3,000 +2,000 +5,000 +1,889 of 10,000", printed)
+    assert "vocabulary of 204 tokens" in printed
 
 
 def test_data_shows_one_prompt_and_its_split(toytask: Command):
-    said = toytask("data", "12C34").out
-    assert "B 12 C 34 E" in said
-    assert "B 123 4 E" in said
-    assert re.search("(train|validation|test) split", said)
-    assert "merge" in said
+    printed = toytask("data", "12C34").out
+    assert "B 12 C 34 E" in printed
+    assert "B 123 4 E" in printed
+    assert re.search("(train|validation|test) split", printed)
+    assert "merge" in printed
 
 
 @pytest.mark.parametrize("args", [[], ["47 c 23"]])
@@ -180,5 +180,5 @@ def test_training_takes_written_data_back(toytask: Command, here):
 
 
 def test_the_next_line_after_data_asks_for_the_same_data(toytask: Command):
-    said = toytask("data", "--tasks", "sum,max", "--seed", "3").err
-    assert said.endswith("next: toytask train --tasks sum,max --split-seed 3\n")
+    printed = toytask("data", "--tasks", "sum,max", "--seed", "3").err
+    assert printed.endswith("next: toytask train --tasks sum,max --split-seed 3\n")

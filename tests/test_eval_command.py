@@ -1,4 +1,4 @@
-"""`toytask eval`: what it says, and what it writes."""
+"""`toytask eval`: what it prints and writes."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ def test_eval_reports_each_task_with_its_interval(toytask: Command, run):
     assert Path("runs/01/figures/eval-correctness.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_eval_of_another_part_or_a_sample_has_a_report_of_its_own(toytask: Command, run):
+def test_eval_of_another_split_or_a_sample_has_a_report_of_its_own(toytask: Command, run):
     toytask("eval", "--no-figures")
     whole = Path("runs/01/reports/eval.json").read_bytes()
     options = ["--split", "validation", "--no-figures"]

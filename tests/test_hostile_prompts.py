@@ -1,4 +1,4 @@
-"""Whatever is typed, there is an answer or one line; and no terminal is told what to do by it.
+"""Any text gets an answer or one line of error, and none of it controls the terminal.
 
 The full count: python -m pytest tests/test_hostile_prompts.py --rounds 10000
 """
@@ -33,10 +33,10 @@ PHRASES = [
 def prompts(seed: str, n: int) -> list[str]:
     """Random text of many kinds, no newlines in it."""
     draw = random.Random(seed)
-    found = []
+    texts = []
     for _ in range(n):
         if draw.random() < 0.2:
-            found.append(f"{draw.choice(['', 'B', ' '])}{draw.randrange(12)}{draw.choice('+C')}7 ")
+            texts.append(f"{draw.choice(['', 'B', ' '])}{draw.randrange(12)}{draw.choice('+C')}7 ")
             continue
         alphabet = draw.choice(ALPHABETS)
         parts = [draw.choice(PHRASES) for _ in range(draw.randrange(3))]
@@ -44,8 +44,8 @@ def prompts(seed: str, n: int) -> list[str]:
         if draw.random() < 0.5:
             parts.append("".join(chr(draw.randrange(0x110000)) for _ in range(draw.randrange(5))))
         draw.shuffle(parts)
-        found.append("".join(parts).replace("\n", ""))
-    return found
+        texts.append("".join(parts).replace("\n", ""))
+    return texts
 
 
 def is_harmless(text: str) -> bool:
@@ -53,10 +53,10 @@ def is_harmless(text: str) -> bool:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("memorised")
-    memorised_run(place)
-    return place
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("memorised")
+    memorised_run(folder)
+    return folder
 
 
 @pytest.mark.parametrize(
@@ -65,9 +65,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ids=" ".join,
 )
 def test_a_command_gives_an_answer_or_one_line(
-    toytask: Command, place, monkeypatch, rounds, command
+    toytask: Command, folder, monkeypatch, rounds, command
 ):
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(folder)
     for prompt in prompts(" ".join(command), rounds or 60):
         result = toytask(*command, prompt)
         case = f"{command} {prompt!r}: {result}"
@@ -83,11 +83,11 @@ def test_a_command_gives_an_answer_or_one_line(
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
-def test_a_chat_answers_each_line_of_a_pipe_or_says_why_not(place, rounds, options):
+def test_a_chat_answers_each_line_of_a_pipe_or_says_what_is_wrong(folder, rounds, options):
     lines = prompts("chat", rounds or 10_000)
     done = subprocess.run(
         [*TOYTASK, "chat", *options],
-        cwd=place, env=environment(), input="\n".join(lines).encode(errors="surrogatepass"),
+        cwd=folder, env=environment(), input="\n".join(lines).encode(errors="surrogatepass"),
         capture_output=True, check=False,
     )  # fmt: skip
     out, err = done.stdout.decode(), done.stderr.decode()
@@ -105,9 +105,9 @@ def test_a_chat_answers_each_line_of_a_pipe_or_says_why_not(place, rounds, optio
     assert len(answers) + len(err.splitlines()) == asked
 
 
-def test_a_chat_in_a_terminal_repeats_no_control_characters(place):
+def test_a_chat_in_a_terminal_repeats_no_control_characters(folder):
     child = pexpect.spawn(
-        TOYTASK[0], [*TOYTASK[1:], "chat"], cwd=place, env=environment(),
+        TOYTASK[0], [*TOYTASK[1:], "chat"], cwd=folder, env=environment(),
         encoding="utf-8", timeout=60, echo=False, codec_errors="replace",
     )  # fmt: skip
     child.expect("> ")
@@ -120,21 +120,21 @@ def test_a_chat_in_a_terminal_repeats_no_control_characters(place):
         child.sendline(typed.encode(errors="replace").decode())
         child.expect(shown if "\udc80" not in typed else r"'\?' in")
         child.expect("> ")
-        said = str(child.before) + str(child.after)
-        assert "\u202e" not in said.split("error", 1)[-1]
-        assert "\x9b" not in said
+        printed = str(child.before) + str(child.after)
+        assert "\u202e" not in printed.split("error", 1)[-1]
+        assert "\x9b" not in printed
     child.sendline(":quit")
     child.expect(pexpect.EOF)
 
 
-# Names of files and what JSON says
+# Names of files, and values in JSON
 
 NASTY = "r\x1b[31m\u202e[red]un"
 
 
-def test_names_of_files_are_shown_as_letters(toytask: Command, place, monkeypatch, tmp_path):
+def test_names_of_files_are_shown_escaped(toytask: Command, folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / NASTY).symlink_to(place / "runs" / "01", target_is_directory=True)
+    (tmp_path / NASTY).symlink_to(folder / "runs" / "01", target_is_directory=True)
     for command in ("eval", "sparsity", "importance"):
         result = toytask(command, NASTY, "--no-figures")
         assert result.code == 0, result
@@ -146,7 +146,7 @@ def test_names_of_files_are_shown_as_letters(toytask: Command, place, monkeypatc
         assert is_harmless(result.err)
 
 
-def test_what_json_says_is_shown_as_letters(toytask: Command, place, monkeypatch, tmp_path):
+def test_values_in_json_are_shown_escaped(toytask: Command, folder, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for number, recipe in enumerate([{NASTY: 1}, {"split_by": NASTY}, {"tasks": [NASTY]}]):
         path = tmp_path / f"{number}.json"
@@ -157,6 +157,6 @@ def test_what_json_says_is_shown_as_letters(toytask: Command, place, monkeypatch
         assert is_harmless(result.err)
 
 
-def test_printable_text_is_left_alone_and_all_else_is_written_out():
+def test_printable_text_stays_and_all_else_is_escaped():
     assert printable("47 + é 漢 ✓") == "47 + é 漢 ✓"
     assert printable("\x1b[2J\n\udcff\u202e\xa0") == r"\x1b[2J\n\udcff\u202e\xa0"

@@ -31,11 +31,11 @@ from rich.console import Console
 from toytask_cli.cli.app import main
 from toytask_cli.cli.chat.commands import run_command
 from toytask_cli.cli.chat.session import Chat
+from toytask_cli.cli.common import open_run
 from toytask_cli.dataset import build_grid
 from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import resolve
 from toytask_cli.runs.data_files import write_data
-from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
 ROUNDS = 90
@@ -145,7 +145,7 @@ def _look() -> Result:
     """`:neuron 3` in a chat; that importance is not known is its error."""
     shown = Console(file=io.StringIO(), width=1000)
     try:
-        shown.print(run_command(Chat.open(Run.open(Path(RUN)), CPU, seed=0), ":neuron 3"))
+        shown.print(run_command(Chat(*open_run(Path(RUN), "cpu"), seed=0), ":neuron 3"))
     except ToytaskError as error:
         return Result(error.exit_code, "", f"error: {error}\n")
     text = shown.file.getvalue()  # type: ignore[attr-defined]

@@ -24,7 +24,7 @@ def plain(report: object) -> object:
     return json.loads(json.dumps(report, default=vars))
 
 
-def test_the_report_and_the_matrices_are_what_the_measurement_found(toytask: Command, run: Run):
+def test_the_report_and_the_matrices_are_what_was_measured(toytask: Command, run: Run):
     report = ask(toytask, "--seed", 3)
     assert report == json.loads(Path("runs/01/reports/importance.json").read_text())
     grid = run.grid()
@@ -51,16 +51,18 @@ def test_the_tables_set_the_tasks_side_by_side_with_intervals(toytask: Command, 
     assert result.err.endswith("next: toytask ablate runs/01 --remove concat\n")
 
 
-def test_dropped_pairs_agreement_and_joint_effect_are_said(toytask: Command, run: Run):
-    said = " ".join(toytask("importance", *QUICK).out.split())
+def test_left_out_pairs_agreement_and_joint_effect_are_printed(toytask: Command, run: Run):
+    printed = " ".join(toytask("importance", *QUICK).out.split())
     counts = ask(toytask)["pairs"]
-    assert f"of {counts['candidates']} validation pairs, {counts['wrong']['sum']} wrong for" in said
-    assert f"{counts['right']} are right for every task, and all were used" in said
+    assert (
+        f"of {counts['candidates']} validation pairs, {counts['wrong']['sum']} wrong for" in printed
+    )
+    assert f"{counts['right']} are right for every task, and all were used" in printed
     for shown in ("two halves of the pairs", "removal and mean ablation", "together raises its"):
-        assert shown in said
+        assert shown in printed
 
 
-def test_pairs_takes_a_sample_and_leaves_what_all_pairs_said(toytask: Command, run: Run):
+def test_pairs_takes_a_sample_and_leaves_the_report_on_all_pairs(toytask: Command, run: Run):
     ask(toytask)
     before = all_files(run.path)
     assert ask(toytask, "--pairs", 1)["pairs"]["used"] == 1
@@ -89,7 +91,7 @@ def test_both_methods_agree(toytask: Command, run: Run):
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "said"),
+    ("args", "code", "message"),
     [
         (["--method", "hook"], 2, "did you mean 'hooks'"),
         (["--pairs", "0"], 2, "'--pairs'"),
@@ -97,12 +99,12 @@ def test_both_methods_agree(toytask: Command, run: Run):
         (["runs/9"], 1, "no run at runs/9"),
     ],
 )
-def test_bad_input_is_one_line(toytask: Command, run: Run, args, code, said):
+def test_bad_input_is_one_line(toytask: Command, run: Run, args, code, message):
     result = toytask("importance", *args)
     assert (result.code, result.out) == (code, "")
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
-    assert said in result.err
+    assert message in result.err
 
 
 def test_a_model_that_knows_nothing_is_told_to_train_longer(toytask: Command, tmp_path: Path):
@@ -137,13 +139,14 @@ def test_figures_are_drawn_unless_they_are_not_wanted(toytask: Command, run: Run
 
 
 def test_figures_take_more_than_two_tasks_and_neurons_that_do_not_matter():
-    found = np.array([[0.1, 0, -0.2], [0, 0, 0.2], [1e-7, 0, 0.3], [0, 0, 0]], np.float32)
+    importance = np.array([[0.1, 0, -0.2], [0, 0, 0.2], [1e-7, 0, 0.3], [0, 0, 0]], np.float32)
     names = ["sum", "concat", "diff", "max"]
-    figure = draw_importance_pairs(names, found)
+    figure = draw_importance_pairs(names, importance)
     assert len(figure.axes) == 6
     assert [text.get_text() for text in figure.axes[0].texts] == ["0", "2"]
     assert png(figure).startswith(b"\x89PNG")
-    assert png(draw_importance_pairs(names, 0 * found)).startswith(b"\x89PNG")
-    assert png(draw_importance_curve(names, found, found - 0.1, found + 0.1)).startswith(b"\x89PNG")
-    nothing = 0 * found
+    assert png(draw_importance_pairs(names, 0 * importance)).startswith(b"\x89PNG")
+    low, high = importance - 0.1, importance + 0.1
+    assert png(draw_importance_curve(names, importance, low, high)).startswith(b"\x89PNG")
+    nothing = 0 * importance
     assert png(draw_importance_curve(names, nothing, nothing, nothing)).startswith(b"\x89PNG")

@@ -10,7 +10,10 @@ from safetensors.torch import load_file
 
 from toytask_cli.analysis.snapshot import describe, record_prompt
 from toytask_cli.analysis.sparsity import measure_sparsity
+from toytask_cli.cli.attention import ATTENTION, attention_patterns, attention_view
+from toytask_cli.cli.console import out
 from toytask_cli.cli.heatmap import cell_size, heatmap
+from toytask_cli.figures.attention import draw_attention
 from toytask_cli.figures.sparsity import draw_density, draw_density_pairs
 from toytask_cli.figures.style import png
 from toytask_cli.hooks import BLOCKS
@@ -28,7 +31,7 @@ def ask(toytask: Command, *options: object) -> dict:
     return json.loads(toytask("sparsity", *QUICK, "--json", *options).out)
 
 
-def test_the_report_holds_what_the_measurement_found(toytask: Command, run: Run):
+def test_the_report_holds_what_was_measured(toytask: Command, run: Run):
     report = ask(toytask)
     assert report == json.loads(Path("runs/01/reports/sparsity.json").read_text())
     grid = run.grid()
@@ -51,7 +54,7 @@ def test_the_table_sets_the_tasks_side_by_side(toytask: Command, run: Run):
     assert result.err.endswith("next: toytask importance runs/01\n")
 
 
-def test_the_sample_is_what_the_model_holds_for_the_prompt(toytask: Command, run: Run):
+def test_the_sample_holds_the_activations_for_the_prompt(toytask: Command, run: Run):
     sample = ask(toytask, "--prompt", "B7C3E")["sample"]
     assert (sample["prompt"], sample["answer"], sample["task"]) == ("B7C3E", "B73E", "concat")
     assert [at["position"] for at in sample["positions"]] == ["B→7", "7→3", "3→E"]
@@ -70,7 +73,7 @@ def test_without_a_prompt_the_first_task_is_shown(toytask: Command, run: Run):
     assert ask(toytask)["sample"]["prompt"] == "B7+3E"
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [block for block in BLOCKS if block not in ATTENTION])
 def test_the_block_decides_what_is_shown(toytask: Command, run: Run, block: str):
     grid = run.grid()
     prompt = parse_prompt("4+5", grid.tasks, 1)
@@ -90,7 +93,7 @@ def test_the_block_decides_what_is_shown(toytask: Command, run: Run, block: str)
 
 
 @pytest.mark.parametrize(
-    ("args", "code", "said"),
+    ("args", "code", "message"),
     [
         (["--block", "decodr"], 2, "did you mean 'decoder'"),
         (["--prompt", "4x5"], 1, "'X' in '4x5' is not in the vocabulary"),
@@ -98,12 +101,12 @@ def test_the_block_decides_what_is_shown(toytask: Command, run: Run, block: str)
         (["--device", "gpu"], 2, "unknown device 'gpu'"),
     ],
 )
-def test_bad_input_is_one_line(toytask: Command, run: Run, args, code, said):
+def test_bad_input_is_one_line(toytask: Command, run: Run, args, code, message):
     result = toytask("sparsity", *args)
     assert (result.code, result.out) == (code, "")
     assert result.err.startswith("error: ")
     assert result.err.count("\n") == 1
-    assert said in result.err
+    assert message in result.err
 
 
 def test_json_is_plain_whatever_the_width(toytask: Command, run: Run, monkeypatch):
@@ -138,7 +141,7 @@ def test_output_in_a_pipe_has_no_colour_and_says_that_signs_are_not_shown(run: R
 # The heatmap
 
 
-def test_a_cell_shows_its_largest_value_and_zero_has_a_sign_of_its_own():
+def test_a_cell_shows_its_largest_value_and_zero_has_a_character_of_its_own():
     text = heatmap(["B→7", "E"], [[0, 0, 4, 1] * 8, [0, -1, 2, -3] * 8], columns=20)
     assert cell_size(32, 16) == 2
     assert text.plain == "B→7 " + "·█" * 8 + "\n  E " + "▒█" * 8
@@ -154,6 +157,58 @@ def test_a_row_fits_and_no_value_is_left_out(length: int, columns: int):
 
 def test_a_block_of_zeros_is_shown():
     assert heatmap(["x"], [[0.0] * 8], 20).plain == "x ········"
+
+
+# Attention
+
+
+PROMPT, ANSWER = ["B", "4", "+", "5", "E"], ["B", "9"]
+
+
+def patterns(n_heads: int) -> dict:
+    def weights(queries: int, keys: int) -> torch.Tensor:
+        draw = torch.Generator().manual_seed(0)
+        return torch.randn(n_heads, queries, keys, generator=draw).softmax(dim=-1)
+
+    values = {
+        "encoder-attention": weights(5, 5),
+        "decoder-attention": weights(2, 2),
+        "cross-attention": weights(2, 5),
+        "sae": torch.zeros(2, 48),
+    }
+    return attention_patterns(values, PROMPT, ANSWER)
+
+
+def test_attention_patterns_have_the_tokens_that_attend_and_that_are_attended_to():
+    by_hook_point = patterns(3)
+    assert list(by_hook_point) == list(ATTENTION)
+    tokens = [(pattern.query_tokens, pattern.key_tokens) for pattern in by_hook_point.values()]
+    assert tokens == [(PROMPT, PROMPT), (ANSWER, ANSWER), (ANSWER, PROMPT)]
+    for pattern in by_hook_point.values():
+        assert pattern.values.shape == (3, len(pattern.query_tokens), len(pattern.key_tokens))
+
+
+def test_the_terminal_shows_every_head_with_its_tokens_and_percentages():
+    pattern = patterns(3)["cross-attention"]
+    with out().capture() as capture:
+        out().print(attention_view(pattern))
+    text = capture.get()
+    for head, weights in enumerate(pattern.values):
+        assert f"head {head}" in text
+        for weight in weights.ravel():
+            assert f"{100 * weight:3.0f} " in text
+    assert "rows: the token that attends" in text
+
+
+@pytest.mark.parametrize("n_heads", [1, 4, 12])
+def test_the_attention_figure_has_a_heatmap_for_each_head_and_kind(n_heads: int):
+    figure = draw_attention("B4+5E → B9E", list(patterns(n_heads).values()))
+    assert len(figure.axes) == 3 * n_heads + 1  # and the colour bar
+    first = figure.axes[0]
+    assert first.get_title() == "head 0"
+    assert [label.get_text() for label in first.get_xticklabels()] == PROMPT
+    assert [label.get_text() for label in first.get_yticklabels()] == PROMPT
+    assert png(figure).startswith(b"\x89PNG")
 
 
 # The figures

@@ -1,4 +1,4 @@
-"""`toytask train`: what it writes, shows, and leaves when it is interrupted or resumed."""
+"""`toytask train`: what it writes and shows, and what an interrupt leaves."""
 
 import io
 import json
@@ -14,8 +14,10 @@ import pytest
 from conftest import TINY_OPTIONS, TOYTASK, Command, environment
 from rich.console import Console
 
-from toytask_cli.cli.train_display import numbers_view
+from toytask_cli.cli.train_display import log_line, metrics_table
+from toytask_cli.figures.training import draw_losses, draw_metrics
 from toytask_cli.runs.run import Run
+from toytask_cli.training.trainer import EpochRecord
 
 
 def spawn(*args: str) -> pexpect.spawn:
@@ -48,14 +50,15 @@ def test_training_writes_a_whole_run(toytask: Command, here):
         "config.json", "model.safetensors", "checkpoint.safetensors", "metrics.jsonl",
         "reports/train.json", "figures/losses.png", "figures/accuracy.png",
     }  # fmt: skip
-    assert re.search(r"epoch 12 separate: loss .*, validation .*, sum .* %, concat", result.err)
+    line = r"epoch 12 separate: loss .*, overlap .*; validation loss .*, accuracy sum .* %, .*, l0 "
+    assert re.search(line, result.err)
     assert result.err.endswith("next: toytask eval runs/01\n")
 
 
 def test_a_terminal_sees_progress_terms_accuracy_and_a_sparkline(here):
     child = spawn("train", *TINY_OPTIONS, "--epochs", "40", "--no-figures")
     child.expect("learn.*epochs")
-    for shown in ("overlap", "validation", "sum", "l0", "dead", "validation loss.*[▁▂▃▄▅▆▇█]{3}"):
+    for shown in ("validation", "overlap", "sum", "l0", "dead", "validation loss.*[▁▂▃▄▅▆▇█]{3}"):
         child.expect(shown)
     child.expect("best weights from epoch")
     child.expect("next: .*toytask eval runs/01")
@@ -64,21 +67,27 @@ def test_a_terminal_sees_progress_terms_accuracy_and_a_sparkline(here):
     assert child.exitstatus == 0
 
 
-def test_the_numbers_of_many_tasks_wrap_between_tasks():
-    accuracy = {"sum": 0.043, "concat": 0.831, "diff": 1.0, "max": 0.962, "min": 0.956}
-    console = Console(width=40, file=io.StringIO())
-    console.print(numbers_view({"accuracy": accuracy, "l0": 117.9, "dead_neurons": 0}))
-    text = console.file.getvalue()
-    assert text.count("\n") > 1
-    for told in (
-        "sum 4.3 %",
-        "concat 83.1 %",
-        "diff 100.0 %",
-        "max 96.2 %",
-        "min 95.6 %",
-        "dead 0",
-    ):
-        assert told in text
+def test_a_new_term_or_metric_shows_everywhere_without_another_line_of_code():
+    terms = {"loss": 0.5, "ce": 0.25, "new": 0.125}
+    validation = {**terms, "accuracy": {"sum": 0.043, "diff": 1.0}, "l0": 117.94, "newer": 7}
+    record = EpochRecord(
+        epoch=3, phase="learn", rate=0.1, seconds=1.0, train=terms, validation=validation, best=True
+    )
+    assert log_line(record) == (
+        "epoch 3 learn: loss 0.5, ce 0.25, new 0.125; validation loss 0.5, accuracy sum 4.3 %, "
+        "accuracy diff 100.0 %, l0 117.9, newer 7"
+    )
+    labels = {"new": "a new term", "newer": "a new metric"}
+    console = Console(width=80, file=io.StringIO())
+    console.print(metrics_table(record, labels))
+    printed = console.file.getvalue()
+    for shown in (r"a new term +0.125 +0.125", r"accuracy diff +100.0 %", r"a new metric +7"):
+        assert re.search(shown, printed)
+    metrics = [vars(record), {**vars(record), "epoch": 4, "validation": None}]
+    titles = [axis.get_title() for axis in draw_losses(metrics, labels).axes]
+    assert titles == ["loss", "ce", "a new term"]
+    titles = [axis.get_title() for axis in draw_metrics(metrics, labels).axes]
+    assert titles == ["accuracy, on validation", "l0, on validation", "a new metric, on validation"]
 
 
 def test_ctrl_c_keeps_the_best_weights_and_the_named_command_goes_on(toytask: Command, here):
@@ -133,7 +142,7 @@ def test_resuming_a_finished_run_draws_the_figures_that_it_was_ended_before(toyt
     assert Run.open(None).has_figure("accuracy")
 
 
-def test_more_epochs_are_said_to_put_off_the_second_phase(toytask: Command, here):
+def test_it_says_that_more_epochs_put_off_the_second_phase(toytask: Command, here):
     once = [*TINY_OPTIONS, "--separate-epochs", "0", "--no-figures"]
     toytask("train", *once)
     result = toytask("train", "--resume", "runs/01", "--epochs", "15", "--no-figures")
@@ -168,11 +177,11 @@ def test_a_runs_configuration_is_a_recipe(toytask: Command, trained, monkeypatch
     recipe = str(trained / "runs" / "01" / "config.json")
     again = ["--recipe", recipe, "--epochs", "2", "--separate-epochs", "0", "--no-figures"]
     assert toytask("train", *again).code == 0
-    first, second = (Run.open(place).config.recipe for place in (trained / "runs/01", None))
+    first, second = (Run.open(path).config.recipe for path in (trained / "runs/01", None))
     assert second == replace(first, epochs=2, separate_epochs=0)
 
 
-def test_a_training_without_an_epoch_to_learn_in_is_asked_about(toytask: Command, here):
+def test_a_training_without_an_epoch_to_learn_in_is_questioned(toytask: Command, here):
     tiny = ["train", "--no-figures", *TINY_OPTIONS]
     assert "none of learning" in toytask(*tiny, "--epochs", "2", "--separate-epochs", "2").err
     assert "none of learning" not in toytask(*tiny, "--epochs", "2", "--separate-epochs", "1").err

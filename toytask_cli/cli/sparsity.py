@@ -49,7 +49,7 @@ def sparsity(
 
     Example: toytask sparsity runs/01 --prompt "47C23" --block sae
     """
-    from toytask_cli.analysis.snapshot import describe, record_prompt
+    from toytask_cli.analysis.snapshot import record_prompt
     from toytask_cli.analysis.sparsity import measure_sparsity
     from toytask_cli.hooks import BLOCKS
 
@@ -60,25 +60,18 @@ def sparsity(
     snapshots = record_prompt(model, grid, sample_prompt)
     patterns = _attention_patterns(grid, sample_prompt, snapshots)
     measured, tensors = measure_sparsity(model, grid, grid.report_split)
-    sample: Report = {
-        "prompt": sample_prompt.text,
-        "answer": sample_prompt.target,
-        "task": sample_prompt.task.name,
-        "split": grid.split_of(*sample_prompt),
-        "block": block,
-    }
-    if block in patterns:
-        sample |= describe_attention(patterns[block])
-        view = attention_view(patterns[block])
-    else:
-        sample["positions"] = [asdict(position) for position in describe(snapshots[block])]
-        view = activation_view(*snapshots[block])
+    snapshot, pattern = snapshots[block], patterns.get(block)
+    sample = _describe(grid, sample_prompt, block, snapshot, pattern)
     opened.write_tensors("sparsity", tensors._asdict())
     report = opened.write_report("sparsity", {**asdict(measured), "sample": sample})
     if figures:
         title = f"{sample_prompt.text} → {sample_prompt.target}"
         drawn = _prompt_figures(title, snapshots, patterns) | _figures(grid.task_names, tensors)
         write_figures(opened, drawn)
+    if pattern is None:
+        view = activation_view(snapshot.positions, snapshot.values)
+    else:
+        view = attention_view(pattern)
     print_tables = partial(print_sparsity, block=BLOCKS[block], view=view)
     written = f"{opened.path}/reports/sparsity.json and .safetensors"
     show_report(report, json, print_tables, written, ("importance", opened.path))
@@ -92,6 +85,28 @@ def _parse_prompt(text: str | None, grid: "Grid") -> "Prompt":
         return parse_prompt(text, grid.tasks, grid.spec.digits)
     size = 10**grid.spec.digits
     return Prompt(grid.tasks[0], 47 % size, 23 % size)
+
+
+def _describe(
+    grid: "Grid",
+    prompt: "Prompt",
+    block: str,
+    snapshot: "Snapshot",
+    pattern: "AttentionPattern | None",
+) -> Report:
+    """Return the report on the prompt: its attention weights, or the strongest activations."""
+    from toytask_cli.analysis.snapshot import describe
+
+    sample: Report = {
+        "prompt": prompt.text,
+        "answer": prompt.target,
+        "task": prompt.task.name,
+        "split": grid.split_of(*prompt),
+        "block": block,
+    }
+    if pattern is not None:
+        return sample | describe_attention(pattern)
+    return sample | {"positions": [asdict(position) for position in describe(snapshot)]}
 
 
 def _attention_patterns(
