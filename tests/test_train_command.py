@@ -17,7 +17,7 @@ from rich.console import Console
 from toytask_cli.cli.train_display import log_line, metrics_table
 from toytask_cli.figures.training import draw_losses, draw_metrics
 from toytask_cli.runs.run import Run
-from toytask_cli.training.trainer import EpochRecord
+from toytask_cli.training.loop import EpochRecord
 
 
 def spawn(*args: str) -> pexpect.spawn:

@@ -51,10 +51,10 @@ def sparsity(
     """
     from toytask_cli.analysis.snapshot import record_prompt
     from toytask_cli.analysis.sparsity import measure_sparsity
-    from toytask_cli.hooks import BLOCKS
+    from toytask_cli.hooks import HOOK_POINTS
 
-    if block not in BLOCKS:
-        raise unknown_choice("block", block, BLOCKS)
+    if block not in HOOK_POINTS:
+        raise unknown_choice("block", block, HOOK_POINTS)
     opened, grid, model = open_run(run, device)
     sample_prompt = _parse_prompt(prompt, grid)
     snapshots = record_prompt(model, grid, sample_prompt)
@@ -72,7 +72,7 @@ def sparsity(
         view = activation_view(snapshot.positions, snapshot.values)
     else:
         view = attention_view(pattern)
-    print_tables = partial(print_sparsity, block=BLOCKS[block], view=view)
+    print_tables = partial(print_sparsity, block=HOOK_POINTS[block].meaning, view=view)
     written = f"{opened.path}/reports/sparsity.json and .safetensors"
     show_report(report, json, print_tables, written, ("importance", opened.path))
 
@@ -127,10 +127,12 @@ def _prompt_figures(
     from toytask_cli.figures.attention import draw_attention
     from toytask_cli.figures.data import ActivationMap
     from toytask_cli.figures.sparsity import draw_activations
-    from toytask_cli.hooks import BLOCKS
+    from toytask_cli.hooks import HOOK_POINTS
 
     maps = [
-        ActivationMap(f"{block}: {BLOCKS[block]}", snapshot.positions, snapshot.values.numpy())
+        ActivationMap(
+            f"{block}: {HOOK_POINTS[block].meaning}", snapshot.positions, snapshot.values.numpy()
+        )
         for block, snapshot in snapshots.items()
         if block not in patterns
     ]

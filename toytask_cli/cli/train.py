@@ -25,18 +25,6 @@ if TYPE_CHECKING:
 
     from toytask_cli.runs.session import Session
 
-# Label of every loss term and every metric of an epoch, in the live display and in figures.
-LABELS = {
-    "loss": "loss",
-    "ce": "cross-entropy (nats)",
-    "mse": "SAE reconstruction error",
-    "l1": "L1 of activations",
-    "overlap": "overlap between tasks",
-    "accuracy": "exact match",
-    "l0": "firing neurons (l0)",
-    "dead_neurons": "dead neurons",
-}
-
 
 @with_fields_of(Recipe)
 def train(
@@ -102,7 +90,7 @@ def _train(session: "Session", figures: bool, json: bool) -> None:
     from toytask_cli.cli.train_display import TrainDisplay, wants_live
 
     with (
-        TrainDisplay(session.trainer, LABELS, live=wants_live()) as display,
+        TrainDisplay(session.trainer, _labels(), live=wants_live()) as display,
         stop_on_signal(print_message) as stop,
     ):
         report = session.follow(stop, display.step, display.epoch)
@@ -207,8 +195,16 @@ def _show_finished(session: "Session", figures: bool, json: bool) -> None:
 def _figures(session: "Session") -> dict[str, Any]:
     from toytask_cli.figures.training import draw_losses, draw_metrics
 
-    metrics = session.run.read_metrics()
-    return {"losses": draw_losses(metrics, LABELS), "accuracy": draw_metrics(metrics, LABELS)}
+    metrics, labels = session.run.read_metrics(), _labels()
+    return {"losses": draw_losses(metrics, labels), "accuracy": draw_metrics(metrics, labels)}
+
+
+def _labels() -> dict[str, str]:
+    """Return name → label of every loss term and every metric of an epoch."""
+    from toytask_cli.objective import LOSS_TERMS
+    from toytask_cli.training.validation import EPOCH_METRICS
+
+    return {name: metric.label for name, metric in (LOSS_TERMS | EPOCH_METRICS).items()}
 
 
 def _print_report(session: "Session", report: Report) -> None:

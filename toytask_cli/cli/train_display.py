@@ -14,7 +14,7 @@ from rich.text import Text
 
 from toytask_cli.cli.console import err, plain_table, print_message
 from toytask_cli.training.schedule import LEARN
-from toytask_cli.training.trainer import EpochRecord, Trainer
+from toytask_cli.training.loop import EpochRecord, Trainer
 
 LINES = 30  # about so many plain lines for a run
 SPARKS = "▁▂▃▄▅▆▇█"
