@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -124,7 +125,7 @@ def test_figures_are_drawn_unless_they_are_not_wanted(toytask: Command, run: Run
     names = {path.name for path in folder.glob("sparsity-*")}
     assert names == {
         "sparsity-activations.png", "sparsity-histogram.png", "sparsity-density.png",
-        "sparsity-density-by-task.png",
+        "sparsity-density-by-task.png", "sparsity-attention.png",
     }  # fmt: skip
     assert all((folder / name).read_bytes().startswith(b"\x89PNG") for name in names)
 
@@ -198,6 +199,21 @@ def test_the_terminal_shows_every_head_with_its_tokens_and_percentages():
         for weight in weights.ravel():
             assert f"{100 * weight:3.0f} " in text
     assert "rows: the token that attends" in text
+
+
+@pytest.mark.parametrize("block", ATTENTION)
+def test_an_attention_block_is_shown_by_head_and_token(toytask: Command, run: Run, block: str):
+    result = toytask("sparsity", *QUICK, "--prompt", "4+5", "--block", block)
+    assert HOOK_POINTS[block].meaning in result.out
+    assert "head 1" in result.out
+    sample = ask(toytask, "--prompt", "4+5", "--block", block)["sample"]
+    queries = PROMPT if block == "encoder-attention" else ANSWER
+    keys = ANSWER if block == "decoder-attention" else PROMPT
+    assert (sample["query_tokens"], sample["key_tokens"]) == (queries, keys)
+    weights = np.array(sample["weights"])
+    assert weights.shape == (2, len(queries), len(keys))
+    assert weights.sum(axis=-1) == pytest.approx(1, abs=1e-5)
+    assert re.search(rf"{queries[-1]} .*{100 * weights[0, -1, -1]:3.0f} ", result.out)
 
 
 @pytest.mark.parametrize("n_heads", [1, 4, 12])

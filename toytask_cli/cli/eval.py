@@ -87,14 +87,8 @@ def _check_split(split: str | None, grid: "Grid", run: "Run") -> str:
 
 def _report_name(split: str, grid: "Grid", ablation: str | None, limit: int | None) -> str:
     """Return `eval` for the whole report split, and a name of its own for anything else."""
-    parts = ["eval"]
-    if split != grid.report_split:
-        parts.append(split)
-    if ablation is not None:
-        parts.append(ablation)
-    if limit is not None:
-        parts.append("sample")
-    return "-".join(parts)
+    extra = ["" if split == grid.report_split else split, ablation, "sample" if limit else ""]
+    return "-".join(["eval", *filter(None, extra)])
 
 
 def _print_report(report: Report) -> None:

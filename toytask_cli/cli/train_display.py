@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from toytask_cli.cli.console import err, plain_table, print_message
-from toytask_cli.training.schedule import LEARN
 from toytask_cli.training.loop import EpochRecord, Trainer
+from toytask_cli.training.schedule import LEARN
 
 LINES = 30  # about so many plain lines for a run
 SPARKS = "▁▂▃▄▅▆▇█"

@@ -39,7 +39,9 @@ def draw_attention(title: str, patterns: Sequence[AttentionPattern]) -> Figure:
         bar.set_label("attention weight", fontsize=9)
         figure.suptitle(title, fontsize=12)
         units = "; numbers in %" if has_numbers else ""
-        figure.supxlabel(f"rows: the token that attends; columns: the token attended to{units}")
+        figure.supxlabel(
+            f"rows: the token that attends; columns: the token attended to{units}", fontsize=9
+        )
         return figure
 
 

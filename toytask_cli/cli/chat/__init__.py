@@ -1,1 +1,1 @@
-"""`toytask chat`: a session with the model, its `:commands`, how answers look, and the input."""
+"""`toytask chat`: the session, its `:commands`, the view of answers, and the input."""

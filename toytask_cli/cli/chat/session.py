@@ -28,10 +28,7 @@ LONGEST_PROMPT = 80  # characters
 
 @dataclass
 class Chat:
-    """One chat. Its columns are the model as trained and the variants beside it.
-
-    Nothing of it is written into the run.
-    """
+    """The model as trained and variants of it, in columns; nothing is written into the run."""
 
     run: Run
     grid: Grid

@@ -1,4 +1,4 @@
-"""How answers, neurons and the score look: in columns, under each other, or on one line."""
+"""Show answers, neurons and the score: in columns, under each other, or on one line."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,7 +17,7 @@ GAP = 3  # blanks between columns
 
 
 def one_line(prompt: Prompt, answers: Mapping[str, Answer]) -> Text:
-    """`47C23 = 4723 ✓ (472 99.9 %, 3 99.8 %, E 100.0 %)`, with names if there are several."""
+    """Return `47C23 = 4723 ✓ (472 99.9 %, 3 99.8 %, E 100.0 %)`, with names if there are several."""
     text = Text(f"{prompt.plain} = ")
     for number, (name, answer) in enumerate(answers.items()):
         text.append(" | " if number else "")
@@ -28,7 +28,7 @@ def one_line(prompt: Prompt, answers: Mapping[str, Answer]) -> Text:
 
 
 def answers_view(prompt: Prompt, answers: Mapping[str, Answer]) -> RenderableType:
-    """One answer on a line; several as columns, or under each other where columns are too wide."""
+    """Return one answer on a line; several in columns, or under each other if that is too wide."""
     if len(answers) == 1:
         return _answer_line(prompt, *answers.values())
     columns = [_answer_column(name, prompt, answer) for name, answer in answers.items()]
@@ -52,14 +52,14 @@ def _answer_column(name: str, prompt: Prompt, answer: Answer) -> list[Text]:
 
 
 def _marked(answer: Answer) -> Text:
-    """`70 ✓` in green or `70 ✗` in red; in words where the terminal lacks these characters."""
+    """Return `70 ✓` in green or `70 ✗` in red; in words where the terminal lacks these marks."""
     text = answer.text or "(nothing)"
     marks = ("✓", "✗") if out().encoding.startswith("utf") else ("right", "wrong")
     return Text(f"{text} {marks[not answer.correct]}", "green" if answer.correct else "red")
 
 
 def _token_chances(answer: Answer) -> list[str]:
-    """`["70 99.9 %", "E 100.0 %"]`."""
+    """Return `["70 99.9 %", "E 100.0 %"]`."""
     pairs = zip(answer.tokens, answer.probabilities, strict=True)
     return [f"{token} {100 * chance:.1f} %" for token, chance in pairs]
 
@@ -71,7 +71,7 @@ def _error(prompt: Prompt, answer: Answer) -> str:
 def tokens_view(
     tokens: Sequence[Place], importance: Mapping[str, Tensor], off: set[int], n_shown: int
 ) -> RenderableType:
-    """A table of the neurons that fired, for each token of an answer.
+    """Return a table of the neurons that fired, for each token of an answer.
 
     Args:
         tokens: of the answer.
@@ -109,7 +109,7 @@ def _token_view(
 
 
 def neuron_view(neuron: Neuron, importance: Mapping[str, Tensor]) -> RenderableType:
-    """One neuron: when it fires, and which logits it raises and lowers."""
+    """Return one neuron: when it fires, and which logits it raises and lowers."""
     title = f"neuron {neuron.neuron} on {neuron.n:,} examples of the {neuron.split} split"
     rows = [
         [task, percent(density)]
@@ -132,7 +132,7 @@ def _excited_view(neuron: Neuron) -> RenderableType:
 def score_view(
     columns: Sequence[str], tasks: Sequence[str], score: Mapping[tuple[str, str], list[bool]]
 ) -> RenderableType:
-    """How many answers were right, a row for each column of the chat."""
+    """Return how many answers were right, a row for each column of the chat."""
     rows = []
     for name in columns:
         cells = [score.get((name, task), []) for task in tasks]
