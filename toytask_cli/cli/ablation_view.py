@@ -8,9 +8,9 @@ from toytask_cli.cli.console import (
     interval,
     out,
     percent,
-    plain_table,
     prediction_text,
     print_result,
+    print_table,
 )
 
 GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
@@ -56,7 +56,7 @@ def _print_accuracy(report: Report) -> None:
         ranges = [(test[when][task]["accuracy"], *test[when][task]["ci95"]) for when in WHEN]
         ranges.append((control["mean"], control["min"], control["max"]))
         rows.append([name, *(_with_range(*three) for three in ranges)])
-    out().print(plain_table(["accuracy in %", "before", "after", "random neurons"], rows))
+    print_table(["accuracy in %", "before", "after", "random neurons"], rows)
     shared = (
         "" if report["overlap"] is None else f", {100 * report['overlap']:.0f} % of them chosen"
     )
@@ -121,7 +121,7 @@ def _print_error_types(report: Report) -> None:
             rows.append([kind.replace("_", " "), *(f"{100 * share:.0f} %" for share in shares)])
     examples = (sample["examples"][0] for sample in samples.values())
     rows.append(["example", *(f"{e['prompt']} → {prediction_text(e)}" for e in examples)])
-    out().print(plain_table(["wrong answers after", *samples], rows))
+    print_table(["wrong answers after", *samples], rows)
 
 
 def _print_curve(report: Report) -> None:
@@ -142,7 +142,7 @@ def _print_curve(report: Report) -> None:
             percent(left), Text(_bar(left), "red"), percent(kept), Text(_bar(kept), "green"),
         ]  # fmt: skip
         rows.append(compress(cells, shown))
-    out().print(plain_table(compress(headings, shown), rows))
+    print_table(compress(headings, shown), rows)
 
 
 def _spaced(points: list[Report], n: int) -> list[Report]:

@@ -40,6 +40,11 @@ def open_run(path: Path | None, device: str) -> OpenRun:
     return OpenRun(run, grid, run.model(grid, torch_device))
 
 
+def tokens_of(grid: "Grid", text: str) -> list[str]:
+    """Return the tokens of a prompt or an answer: `B47+23E` → B 47 + 23 E."""
+    return [grid.tokenizer.tokens[i] for i in grid.tokenizer.encode(text)]
+
+
 def write_figures(run: "Run", figures: Mapping[str, "Figure"]) -> None:
     """Write each figure into the run, as a PNG file of this name."""
     from toytask_cli.figures.style import png

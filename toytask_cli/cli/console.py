@@ -77,6 +77,13 @@ def plain_table(
     return table
 
 
+def print_table(
+    headings: Iterable[str], rows: Iterable[Iterable["str | Text"]], title: str | None = None
+) -> None:
+    """Print a table of results."""
+    out().print(plain_table(headings, rows, title))
+
+
 def percent(share: float) -> str:
     """Format a share: 0.9966 → 99.66 %."""
     return f"{100 * share:.2f} %"

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toytask_cli.cli.common import Report, show_report
-from toytask_cli.cli.console import out, plain_table, print_json, print_result
+from toytask_cli.cli.common import Report, show_report, tokens_of
+from toytask_cli.cli.console import print_json, print_result, print_table
 from toytask_cli.cli.options import JsonOption, with_fields_of
 from toytask_cli.errors import UsageError
 from toytask_cli.recipe import DataSpec, option_of
@@ -74,18 +74,14 @@ def _as_options(spec: DataSpec) -> list[str]:
 
 def _describe(grid: "Grid", prompt: "Prompt") -> Report:
     """Return a prompt, its answer, the tokens of both, and its split."""
-    ids = {
-        "prompt": grid.tokenizer.encode(prompt.text),
-        "answer": grid.tokenizer.encode(prompt.target),
-    }
+    texts = {"prompt": prompt.text, "answer": prompt.target}
     return {
-        "prompt": prompt.text,
-        "answer": prompt.target,
+        **texts,
         "task": prompt.task.name,
         "split": grid.split_of(*prompt),
         "merged_tokens": bool(grid.merged_tokens()[grid.index_of(*prompt)]),
-        "tokens": {k: [grid.tokenizer.tokens[i] for i in row] for k, row in ids.items()},
-        "ids": ids,
+        "tokens": {kind: tokens_of(grid, text) for kind, text in texts.items()},
+        "ids": {kind: grid.tokenizer.encode(text) for kind, text in texts.items()},
     }
 
 
@@ -94,7 +90,7 @@ def _print_example(example: Report) -> None:
         [kind, example[kind], _coloured(example["tokens"][kind]), " ".join(map(str, ids))]
         for kind, ids in example["ids"].items()
     )
-    out().print(plain_table(["", "text", "tokens", "ids"], rows))
+    print_table(["", "text", "tokens", "ids"], rows)
     print_result(f"task {example['task']}, {example['split']} split")
     if example["merged_tokens"]:
         print_result("digits of both numbers merge into one token of the answer")
@@ -112,7 +108,7 @@ def _print_counts(grid: "Grid", report: Report) -> None:
         counts = (f"{n:,}" for n in report["counts"][task.name].values())
         merged = f"{report['merged_answers'][task.name]:,} of {grid.n_pairs:,}"
         rows.append([task.name, task.symbol, *counts, merged])
-    out().print(plain_table(headings, rows))
+    print_table(headings, rows)
     print_result(
         f"vocabulary of {len(grid.tokenizer)} tokens, split by {grid.spec.split_by}, "
         f"split seed {grid.spec.split_seed}"
@@ -131,11 +127,10 @@ def _print_samples(grid: "Grid", seed: int) -> None:
         for a, b in zip(*(operand.tolist() for operand in grid.operands(pairs)), strict=True):
             cells: list[str | Text] = []
             for text in (task.prompt(a, b), task.answer(a, b)):
-                tokens = [grid.tokenizer.tokens[i] for i in grid.tokenizer.encode(text)]
-                cells += [text, _coloured(tokens)]
+                cells += [text, _coloured(tokens_of(grid, text))]
             rows.append([*cells, grid.split_of(task, a, b)])
     headings = ["prompt", "prompt tokens", "answer", "answer tokens", "split"]
-    out().print(plain_table(headings, rows))
+    print_table(headings, rows)
 
 
 def _coloured(tokens: list[str]) -> "Text":

@@ -6,14 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toytask_cli.cli.common import Report, open_run, show_report, write_figures
-from toytask_cli.cli.console import (
-    interval,
-    out,
-    percent,
-    plain_table,
-    prediction_text,
-    print_result,
-)
+from toytask_cli.cli.console import interval, percent, prediction_text, print_result, print_table
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 from toytask_cli.errors import ToytaskError, unknown_choice
 
@@ -115,7 +108,7 @@ def _print_accuracy(report: Report) -> None:
         rows.append([name, *_accuracy_cells(task), *counts, f"{task['ce_loss']:.4f}"])
     counts = f"{sum(n_wrong.values()):,}", f"{report['n']:,}"
     rows += [[], ["all", *_accuracy_cells(report), *counts]]
-    out().print(plain_table(headings, rows))
+    print_table(headings, rows)
 
 
 def _accuracy_cells(measured: Report) -> tuple[str, str]:
@@ -129,7 +122,7 @@ def _print_slices(report: Report) -> None:
         if any(slices):
             cells = (f"{percent(s['accuracy'])} of {s['n']:,}" if s else "-" for s in slices)
             rows.append([label, *cells])
-    out().print(plain_table(["accuracy where", *report["tasks"]], rows))
+    print_table(["accuracy where", *report["tasks"]], rows)
 
 
 def _print_error_types(report: Report) -> None:
@@ -143,7 +136,7 @@ def _print_error_types(report: Report) -> None:
     shown = [kind for kind in ERROR_TYPES if any(counts[kind] for counts in by_task.values())]
     headings = ["wrong answers", *(kind.replace("_", " ") for kind in shown)]
     rows = ([name, *(str(counts[kind]) for kind in shown)] for name, counts in by_task.items())
-    out().print(plain_table(headings, rows))
+    print_table(headings, rows)
     spaced = wrong[:: max(1, len(wrong) // WRONG_SHOWN)][:WRONG_SHOWN]
     rows = ([answer["prompt"], answer["target"], prediction_text(answer)] for answer in spaced)
-    out().print(plain_table(["prompt", "target", "prediction"], rows))
+    print_table(["prompt", "target", "prediction"], rows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toytask_cli.cli.common import Report, open_run, show_report, write_figures
-from toytask_cli.cli.console import out, plain_table, print_message, print_result
+from toytask_cli.cli.console import out, print_message, print_result, print_table
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def _print_top(report: Report) -> None:
             for row in rows[:TOP_SHOWN]
         )
         title = f"most important to {task}"
-        out().print(plain_table(["neuron", *report["top"]], cells, title))
+        print_table(["neuron", *report["top"]], cells, title)
 
 
 def _score(score: dict[str, Any], with_interval: bool) -> "Text":
@@ -119,7 +119,7 @@ def _print_agreement(report: Report) -> None:
         [label, *("-" if r is None else f"{r:.3f}" for r in report[key].values())]
         for key, label in kinds.items()
     )
-    out().print(plain_table(["rank correlation", *report["top"]], rows))
+    print_table(["rank correlation", *report["top"]], rows)
 
 
 def _print_joint(joint: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ from toytask_cli.cli.attention import (
     attention_view,
     describe_attention,
 )
-from toytask_cli.cli.common import Report, open_run, show_report, write_figures
+from toytask_cli.cli.common import Report, open_run, show_report, tokens_of, write_figures
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument
 from toytask_cli.cli.sparsity_view import activation_view, print_sparsity
 from toytask_cli.errors import unknown_choice
@@ -58,7 +58,11 @@ def sparsity(
     opened, grid, model = open_run(run, device)
     sample_prompt = _parse_prompt(prompt, grid)
     snapshots = record_prompt(model, grid, sample_prompt)
-    patterns = _attention_patterns(grid, sample_prompt, snapshots)
+    patterns = attention_patterns(
+        {name: snapshot.values for name, snapshot in snapshots.items()},
+        prompt_tokens=tokens_of(grid, sample_prompt.text),
+        answer_tokens=tokens_of(grid, sample_prompt.target)[:-1],
+    )
     measured, tensors = measure_sparsity(model, grid, grid.report_split)
     snapshot, pattern = snapshots[block], patterns.get(block)
     sample = _describe(grid, sample_prompt, block, snapshot, pattern)
@@ -107,17 +111,6 @@ def _describe(
     if pattern is not None:
         return sample | describe_attention(pattern)
     return sample | {"positions": [asdict(position) for position in describe(snapshot)]}
-
-
-def _attention_patterns(
-    grid: "Grid", prompt: "Prompt", snapshots: "Mapping[str, Snapshot]"
-) -> "dict[str, AttentionPattern]":
-    prompt_tokens, answer_tokens = (
-        [grid.tokenizer.tokens[i] for i in grid.tokenizer.encode(text)]
-        for text in (prompt.text, prompt.target)
-    )
-    values = {block: snapshot.values for block, snapshot in snapshots.items()}
-    return attention_patterns(values, prompt_tokens, answer_tokens[:-1])
 
 
 def _prompt_figures(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toytask_cli.cli.common import Report
-from toytask_cli.cli.console import out, percent, plain_table, print_result
+from toytask_cli.cli.console import out, percent, print_result, print_table
 from toytask_cli.cli.heatmap import cell_size, heatmap, largest
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def _print_numbers(report: Report) -> None:
         numbers = (column[key] for column in columns.values())
         rows.append([label, *("-" if n is None else format_number(n) for n in numbers)])
     print_result(f"{report['d_sae']:,} neurons on the {report['split']} split of {report['run']}")
-    out().print(plain_table(["", *columns], rows))
+    print_table(["", *columns], rows)
 
 
 def _print_neurons_by_tasks(report: Report) -> None:
@@ -64,7 +64,7 @@ def _print_neurons_by_tasks(report: Report) -> None:
         counts = (*row["only"].values(), row["several"], row["none"])
         rows.append([f"{100 * row['threshold']:g} %", *(f"{count:,}" for count in counts)])
     title = "neurons by the tasks that they fire for"
-    out().print(plain_table(["density above", *only, "several", "none"], rows, title))
+    print_table(["density above", *only, "several", "none"], rows, title)
 
 
 def activation_view(labels: Sequence[str], values: "Tensor") -> "RenderableType":
@@ -92,4 +92,4 @@ def _print_strongest(positions: list[dict[str, Any]]) -> None:
     for row in positions:
         strongest = (f"{entry['index']} ({entry['value']:.2f})" for entry in row["strongest"])
         rows.append([row["position"], f"{row['nonzero']:,}", "  ".join(strongest)])
-    out().print(plain_table(["position", "non-zero", "strongest: index (value)"], rows))
+    print_table(["position", "non-zero", "strongest: index (value)"], rows)

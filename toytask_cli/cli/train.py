@@ -8,13 +8,12 @@ import typer
 from toytask_cli.cli.common import Report, write_figures
 from toytask_cli.cli.console import (
     interval,
-    out,
     percent,
-    plain_table,
     print_json,
     print_message,
     print_next,
     print_result,
+    print_table,
 )
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, with_fields_of
 from toytask_cli.errors import UsageError
@@ -216,7 +215,7 @@ def _print_report(session: "Session", report: Report) -> None:
         accuracy = percent(task["accuracy"]), interval(task["ci95"])
         rows.append([name, *accuracy, f"{task['n']:,}", f"{task['ce_loss']:.4f}"])
     headings = ["task", f"{split} accuracy", "95 % interval", "n", "CE loss (nats)"]
-    out().print(plain_table(headings, rows))
+    print_table(headings, rows)
     print_result(
         f"{report['epochs']} epochs in {report['seconds']:.0f} s; best weights from epoch "
         f"{report['best_epoch']}, on validation: {in_one_line(report['validation'])}; "

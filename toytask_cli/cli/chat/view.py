@@ -17,7 +17,7 @@ GAP = 3  # blanks between columns
 
 
 def one_line(prompt: Prompt, answers: Mapping[str, Answer]) -> Text:
-    """Return `47C23 = 4723 ✓ (472 99.9 %, 3 99.8 %, E 100.0 %)`, with names if there are several."""
+    """Return `47C23 = 4723 ✓ (472 99.9 %, 3 99.8 %, E 100.0 %)`, with names if there are more."""
     text = Text(f"{prompt.plain} = ")
     for number, (name, answer) in enumerate(answers.items()):
         text.append(" | " if number else "")
