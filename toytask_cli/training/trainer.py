@@ -116,7 +116,7 @@ class Trainer:
     ) -> Tensor | None:
         """[5] the terms summed over the epoch's steps, or None if told to stop."""
         order = torch.randperm(len(self.train), generator=self.draw).to(self.device)
-        batches = self.train.take(order).batches(self.recipe.batch_size)
+        batches = self.train[order].batches(self.recipe.batch_size)
         coefficients = self.progress.phase.coefficients(self.recipe)
         sums = torch.zeros(len(Terms._fields), device=self.device)
         for step, batch in enumerate(batches):
