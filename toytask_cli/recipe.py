@@ -14,6 +14,7 @@ from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_cho
 from toytask_cli.tasks import find_tasks
 
 SPLIT_BY = ("pair", "example")
+SAE_KINDS = ("relu",)  # each has a class in `sae.SAE_CLASSES`
 MAX_DIGITS = 3
 LARGEST_INT = 2**63 - 1
 
@@ -68,7 +69,7 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            self._check(f.name, f.type, f.metadata["valid"])
+            _check(f.name, getattr(self, f.name), f.metadata["valid"])
         find_tasks(self.tasks)
         different = len(set(self.tasks)) == len(self.tasks) >= 2
         _require(different, "tasks", ",".join(self.tasks), "two or more different tasks")
@@ -80,15 +81,6 @@ class DataSpec:
             self.validation_fraction,
             "at most 1 together with train_fraction",
         )
-
-    def _check(self, name: str, kind: Any, valid: Valid | None) -> None:
-        value = getattr(self, name)
-        if kind is int:
-            _require(value <= LARGEST_INT, name, value, f"{LARGEST_INT} at most")
-        if kind is float:
-            _require(math.isfinite(value), name, value, "a finite number")
-        if valid:
-            _require(valid.check(value), name, value, valid.words)
 
     def to_json(self) -> dict[str, Any]:
         """Return all fields under their JSON keys."""
@@ -125,6 +117,7 @@ class Recipe(DataSpec):
     d_model: int = _option(256, "Width of the residual stream.", ONE_OR_MORE)
     n_heads: int = _option(4, "Attention heads; they divide d_model.", ONE_OR_MORE)
     d_ff: int = _option(1024, "Width of the feed-forward layers.", ONE_OR_MORE)
+    sae: str = _option("relu", f"Kind of sparse autoencoder: {', '.join(SAE_KINDS)}.", None)
     d_sae: int = _option(1024, "Neurons of the sparse autoencoder.", ONE_OR_MORE)
     token_scale: float = _option(0.3, "Standard deviation of the initial token embeddings.")
     position_scale: float = _option(0.1, "Standard deviation of the initial positions.")
@@ -150,6 +143,8 @@ class Recipe(DataSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if self.sae not in SAE_KINDS:
+            raise unknown_choice("sae", self.sae, SAE_KINDS)
         divides = self.d_model % self.n_heads == 0
         _require(divides, "n_heads", self.n_heads, f"a divisor of {self.d_model}")
 
@@ -224,6 +219,15 @@ def _as_type(kind: Any, value: Any, where: str) -> Any:
         name = "list of names" if kind == tuple[str, ...] else kind.__name__
         raise ToytaskError(f"{where} is {short_repr(value)}, which is no {name}")
     return value
+
+
+def _check(name: str, value: Any, valid: Valid | None) -> None:
+    if isinstance(value, int):
+        _require(value <= LARGEST_INT, name, value, f"{LARGEST_INT} at most")
+    if isinstance(value, float):
+        _require(math.isfinite(value), name, value, "a finite number")
+    if valid:
+        _require(valid.check(value), name, value, valid.words)
 
 
 def _require(condition: bool, name: str, value: Any, valid: str) -> None:

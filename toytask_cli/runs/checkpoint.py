@@ -10,8 +10,8 @@ from toytask_cli.runs import json_files, tensor_files
 from toytask_cli.runs.metrics import digest
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.weights import n_bytes
+from toytask_cli.training.loop import Progress, Trainer
 from toytask_cli.training.schedule import LEARN, SEPARATE, Phase
-from toytask_cli.training.trainer import Progress, Trainer
 
 COPIES = 4  # of each weight: itself, two moments of the optimiser, the best so far
 HINT = "train anew with `toytask train`"
@@ -53,7 +53,7 @@ def check_state(run: Run, progress: Progress, state: dict[str, Tensor], trainer:
     """
     expected = trainer.state()
     if progress.best_epoch is not None:
-        expected |= {f"best.{name}": w for name, w in trainer.engine.weights.copy().items()}
+        expected |= {f"best.{name}": w for name, w in trainer.engine.weights.state_dict().items()}
     tensor_files.check_layout(run.checkpoint_file, state, expected, run.config_file, HINT)
 
 

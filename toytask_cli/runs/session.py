@@ -19,8 +19,8 @@ from toytask_cli.runs.checkpoint import check_state, read_checkpoint, write_chec
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.metrics import MetricsLog, digest
 from toytask_cli.runs.run import Run
+from toytask_cli.training.loop import DivergedError, EpochRecord, Progress, Trainer
 from toytask_cli.training.schedule import LEARN, SEPARATE
-from toytask_cli.training.trainer import DivergedError, EpochRecord, Progress, Trainer
 
 CHECKPOINT_SHARE = 0.02  # of the time may go into checkpoints, so often are they written
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from toytask_cli.analysis.prediction import outputs
 from toytask_cli.dataset import Examples, Grid
-from toytask_cli.hooks import ERRORS, recording, removing
+from toytask_cli.hooks import ERRORS, ablate_neurons, cache_activations
 from toytask_cli.model import Transformer, new_model
 from toytask_cli.runs.run import Run
 from toytask_cli.splits import SPLITS
@@ -29,9 +29,9 @@ STRENGTHS = [10.0**power for power in range(-2, 4)]  # of the ridge penalty
 
 def features(model: Transformer, examples: Examples, block: str) -> Tensor:
     """Return [n, width] the encoder's output at all prompt tokens, or x at the answer's start."""
-    with recording(model) as record:
+    with cache_activations(model) as cache:
         rows = [
-            record[block].flatten(1) if block == "encoder" else record[block][:, 0]
+            cache[block].flatten(1) if block == "encoder" else cache[block][:, 0]
             for _ in outputs(model, examples)
         ]
     return torch.cat(rows).double()
@@ -81,7 +81,7 @@ def probed(
     for error in ERRORS:
         for task, neurons in removed.items():
             label = f"x, {task} removed, error {error}"
-            yield label, model, "decoder", removing(model, neurons, error)
+            yield label, model, "decoder", ablate_neurons(model, neurons, error)
 
 
 def main() -> None:
