@@ -1,52 +1,76 @@
-"""The benchmarks that question a run: each runs to its end on a tiny one, and prints its table."""
+"""Each experiment runs to its end on a tiny run and prints its tables; each script has a help."""
 
 import runpy
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
+SCRIPTS = sorted(path for path in BENCHMARKS.glob("*/*.py") if path.name != "shared.py")
+OWN = {path.stem for path in BENCHMARKS.glob("*/*.py")}
+Script = Callable[..., str]
 
 
 @pytest.fixture
-def table(trained: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
-    """Runs a script on the tiny run; the lines it prints, each a list of cells."""
+def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Script:
+    """Runs a script in this process and returns what it prints."""
 
-    def run(name: str, *options: object) -> list[list[str]]:
-        monkeypatch.syspath_prepend(BENCHMARKS)
-        script = BENCHMARKS / f"{name}.py"
-        argv = [script, trained / "runs" / "01", *options]
-        monkeypatch.setattr(sys, "argv", list(map(str, argv)))
+    def run(path: Path, *args: object) -> str:
+        # Both folders have a module `shared`.
+        for name in OWN & sys.modules.keys():
+            monkeypatch.delitem(sys.modules, name)
+        monkeypatch.syspath_prepend(path.parent)
+        monkeypatch.setattr(sys, "argv", list(map(str, [path, *args])))
         capsys.readouterr()
-        runpy.run_path(str(script), run_name="__main__")
-        lines = capsys.readouterr().out.splitlines()
+        runpy.run_path(str(path), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def table(trained: Path, script: Script) -> Callable[..., list[list[str]]]:
+    """Runs an experiment on the tiny run and returns the lines it prints, each a list of cells."""
+
+    def run(name: str, *args: object) -> list[list[str]]:
+        path = BENCHMARKS / "experiments" / f"{name}.py"
+        lines = script(path, trained / "runs" / "01", *args).splitlines()
         return [line.strip("| ").split(" | ") for line in lines if line]
 
     return run
 
 
-def test_the_same_answers_are_asked_of_both_tasks(table, tmp_path: Path):
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_every_script_has_a_help_and_names_its_own_path(path: Path, script: Script):
+    with pytest.raises(SystemExit) as end:
+        script(path, "--help")
+    assert not end.value.code
+    assert f"python {path.relative_to(BENCHMARKS.parent.parent)} " in path.read_text()
+
+
+def test_both_tasks_are_asked_for_the_same_answers(table, tmp_path: Path):
     header, _, *rows = table("same_answer", "--out", tmp_path)
     assert all(len(row) == len(header) for row in rows)
     assert rows[0][:2] == ["sum, all", "20"]
     assert (tmp_path / "same-answer.png").exists()
 
 
-def test_a_removed_task_is_learnt_anew_beside_the_first_time(table, tmp_path: Path):
+def test_relearning_a_removed_task_is_compared_with_learning_it_first(table, tmp_path: Path):
     header, _, *rows = table("relearning", "--limit", 2, "--out", tmp_path)
     assert all(len(row) == len(header) for row in rows)
     assert [row[0] for row in rows] == ["sum"] * 5 + ["concat"] * 5
     assert (tmp_path / "relearning.png").exists()
 
 
-def test_a_probe_looks_before_and_after_each_removal(table):
+def test_a_probe_is_fitted_before_and_after_each_removal(table):
     header, _, *rows = table("probe")
     assert header == ["probe on", "sum %", "concat %"]
     assert len(rows) == 8
 
 
-def test_saes_trained_afterwards_stand_beside_the_joint_one(table, tmp_path: Path):
+def test_saes_trained_afterwards_are_compared_with_the_joint_one(table, tmp_path: Path):
     lines = table("frozen", "--epochs", 2, "--out", tmp_path)
     assert [row[0] for row in lines[2:5]] == [
         "trained with the model",

@@ -65,7 +65,7 @@ def test_no_command_at_all_shows_the_help(toytask: Command):
             "no example of sum is left for the train split",
         ),
         (["data", "--digits", "1", "--validation-fraction", "0.004"], 2, "the validation split"),
-        (["train", "--n-heads", "64"], 2, "must be a divisor of 256, 32 at most"),
+        (["train", "--n-heads", "3"], 2, "n_heads is 3: must be a divisor of 256"),
         (["train", "--lambda", "-1"], 2, "lambda is -1.0: must be 0 or more"),
         (["train", "--lr", "fast"], 2, "'--lr'"),
         (["train", "--device", "gpu"], 2, "unknown device 'gpu'"),

@@ -4,10 +4,11 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
-from toytask_cli.dataset import SPLITS, StringDataset, build_grid, padded_length
+from toytask_cli.dataset import StringDataset, build_grid, padded_length
 from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import DataSpec, resolve
-from toytask_cli.tasks import TASKS, Task
+from toytask_cli.splits import SPLITS
+from toytask_cli.tasks import TASKS
 
 specs = st.builds(
     DataSpec,
@@ -38,15 +39,15 @@ def test_every_example_is_its_prompt_and_answer_tokenised_one_by_one(spec):
 
 @given(specs)
 @settings(max_examples=25)
-def test_parts_are_disjoint_complete_and_of_the_size_asked_for(spec):
+def test_splits_are_disjoint_complete_and_of_the_size_asked_for(spec):
     grid = build_grid(spec)
-    parts = [grid.split(name) for name in SPLITS]
-    seen = [set(zip(p.tasks.tolist(), p.pairs.tolist(), strict=True)) for p in parts]
+    splits = [grid.split(name) for name in SPLITS]
+    members = [set(zip(s.tasks.tolist(), s.pairs.tolist(), strict=True)) for s in splits]
     n = grid.splits.numel()
-    assert sum(map(len, seen)) == len(set.union(*seen)) == n
+    assert sum(map(len, members)) == len(set.union(*members)) == n
     unit = len(grid.tasks) if spec.split_by == "pair" else 1
-    assert abs(len(parts[0]) - n * spec.train_fraction) <= unit
-    assert abs(len(parts[1]) - n * spec.validation_fraction) <= unit
+    assert abs(len(splits[0]) - n * spec.train_fraction) <= unit
+    assert abs(len(splits[1]) - n * spec.validation_fraction) <= unit
 
 
 @given(specs)
@@ -91,20 +92,12 @@ def test_a_split_by_pair_teaches_every_answer_token_wherever_an_answer_has_it(se
     assert build_grid(DataSpec(split_seed=seed, split_by="example")).unseen_token().any()
 
 
-def test_a_task_whose_answers_are_larger_than_a_sum_is_a_line_in_the_table(monkeypatch):
-    monkeypatch.setitem(TASKS, "product", Task("product", "*", lambda a, b: (a * b,)))
-    grid = build_grid(DataSpec(tasks=("sum", "product")))
-    row = grid.examples(torch.tensor([1]), torch.tensor([9899]))
-    assert grid.tokenizer.decode(row.prompts[0].tolist()) == "B98*99E"
-    assert [grid.tokenizer.tokens[i] for i in row.answers[0].tolist()][:3] == ["B", "9702", "E"]
-
-
 def test_a_split_by_pair_keeps_twins_together():
-    parts = build_grid(DataSpec(tasks=("sum", "concat", "max"))).splits
-    assert (parts == parts[:1]).all()
+    splits = build_grid(DataSpec(tasks=("sum", "concat", "max"))).splits
+    assert (splits == splits[:1]).all()
 
 
-def test_the_articles_split_has_no_test_part_and_halves_its_matched_pairs():
+def test_the_articles_split_has_no_test_split_and_halves_its_matched_pairs():
     grid = build_grid(resolve("article").data_spec())
     assert grid.report_split == "validation"
     assert [len(grid.split(name)) for name in SPLITS] == [6000, 14000, 0]
@@ -114,17 +107,17 @@ def test_the_articles_split_has_no_test_part_and_halves_its_matched_pairs():
 
 @given(specs)
 @settings(max_examples=10)
-def test_an_answer_is_novel_when_training_lacks_a_token_of_it_there_at_its_length(spec):
+def test_a_token_is_unseen_where_training_lacks_it_at_this_position_and_length(spec):
     grid = build_grid(spec)
-    novel = grid.unseen_token()
+    unseen = grid.unseen_token()
     for t in range(len(grid.tasks)):
         shown = []
         for answer in grid.answers[t].tolist():
             tokens = [token for token in answer if token]
-            shown.append({(len(tokens), place, token) for place, token in enumerate(tokens)})
+            shown.append({(len(tokens), position, token) for position, token in enumerate(tokens)})
         in_training = (grid.splits[t] == 0).tolist()
-        taught = set().union(*(s for s, here in zip(shown, in_training, strict=True) if here))
-        assert novel[t].tolist() == [bool(s - taught) for s in shown]
+        learnt = set().union(*(s for s, train in zip(shown, in_training, strict=True) if train))
+        assert unseen[t].tolist() == [bool(s - learnt) for s in shown]
 
 
 def test_matched_examples_are_twins():

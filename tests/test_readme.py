@@ -8,6 +8,13 @@ from conftest import Command, environment
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CHANGELOG.md",
+    *sorted((ROOT / "tests" / "benchmarks").glob("*.md")),
+]
+LINK = re.compile(r"\]\(([^)]+)\)")
+LINKS = [(path, link) for path in DOCUMENTS for link in LINK.findall(path.read_text())]
 
 
 def test_ci_runs_the_readmes_own_test_command():
@@ -20,24 +27,43 @@ def test_two_commands_do_all_set_up():
     assert len(re.findall(r"^python3 -m venv", README, re.MULTILINE)) == 2
 
 
+def test_the_first_paragraph_says_what_separates_the_tasks():
+    first = " ".join(README.split("\n\n")[1].split())
+    assert "β" in first
+    assert "this project's, not the source's" in first
+    assert "sees which task each example is of" in first
+
+
 def test_every_command_has_a_section_and_no_other_has_one(toytask: Command):
     commands = re.findall(r"^│ (\w+) ", toytask("--help").out.split("Commands")[1], re.MULTILINE)
     assert set(re.findall(r"^### `toytask (\w+)`", README, re.MULTILINE)) == set(commands)
 
 
-def test_every_option_that_the_readme_names_exists(toytask: Command):
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_option_that_a_document_names_exists(path: Path, toytask: Command):
     commands = re.findall(r"^### `toytask (\w+)`", README, re.MULTILINE)
-    helps = "".join(toytask(command, "--help").out for command in commands)
-    own = [line for line in README.splitlines() if "tests/" not in line]
-    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", "\n".join(own))) - {"--check"}
-    assert not {option for option in named if option not in helps}
+    of_toytask = "".join(toytask(command, "--help").out for command in commands)
+    of_scripts = "".join(
+        script.read_text() for script in (ROOT / "tests/benchmarks").glob("*/*.py")
+    )
+    others = {"--check", "--rounds"}  # of ruff and of the tests
+    for line in path.read_text().splitlines():
+        options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)) - others
+        known = of_toytask + of_scripts if ".py" in line else of_toytask
+        assert not {option for option in options if option not in known}, line
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
+def test_every_script_that_a_document_names_exists(path: Path):
+    for script in re.findall(r"tests/[\w/]+\.py", path.read_text()):
+        assert (ROOT / script).exists(), script
 
 
 def test_what_data_shows_in_the_readme_is_what_it_shows(toytask: Command):
     shown = README.split('$ toytask data "12C34"\n')[1].split("```")[0]
-    said = toytask("data", "12C34").out
+    printed = toytask("data", "12C34").out
     assert [line.split() for line in shown.splitlines() if line.strip()] == [
-        line.split() for line in said.splitlines() if line.strip()
+        line.split() for line in printed.splitlines() if line.strip()
     ]
 
 
@@ -50,6 +76,6 @@ def test_what_python_prints_in_the_readme_is_what_it_prints():
     assert (done.returncode, done.stdout) == (0, shown), done.stderr
 
 
-@pytest.mark.parametrize("link", re.findall(r"\]\(([^)]+)\)", README))
-def test_every_link_leads_somewhere(link):
-    assert (ROOT / link).exists()
+@pytest.mark.parametrize(("path", "link"), LINKS)
+def test_every_link_leads_somewhere(path: Path, link: str):
+    assert (path.parent / link).exists()

@@ -42,7 +42,7 @@ def test_the_split_follows_the_seed_unless_it_is_given():
     assert resolve("default", {"seed": 5, "split_seed": 1}).split_seed == 1
 
 
-def test_a_short_run_has_epochs_to_learn_in_unless_it_is_told_otherwise():
+def test_a_short_run_has_epochs_to_learn_in_unless_separate_epochs_are_given():
     assert resolve("default", {"epochs": 40}).separate_epochs == 14
     assert resolve("default", {"epochs": 400}).separate_epochs == 60
     assert resolve("default", {"epochs": 40, "separate_epochs": 40}).separate_epochs == 40
@@ -87,6 +87,12 @@ def test_a_value_of_the_wrong_kind_is_refused(key, value):
 def test_a_value_out_of_range_is_a_usage_error(values):
     with pytest.raises(UsageError):
         resolve("default", values)
+
+
+def test_any_number_of_heads_that_divides_the_width_is_valid():
+    assert resolve("default", {"n_heads": 256}).n_heads == 256
+    with pytest.raises(UsageError, match="n_heads is 3: must be a divisor of 256"):
+        resolve("default", {"n_heads": 3})
 
 
 @given(st.dictionaries(st.text(), st.none() | st.booleans() | st.floats() | st.text()))

@@ -1,23 +1,26 @@
-"""The grid of all examples as token tensors, its split into parts, and matched pairs.
+"""The grid of all examples as token tensors, its splits, and matched pairs.
 
-Tensors are laid out [task, pair, ...], where pair = a · 10^digits + b, so the twins `12+34` and
-`12C34` share an index. Sequences are cut to the longest real prompt and answer.
+Tensors are laid out [task, pair, ...], where pair = a · 10^digits + b, so that `12+34` and `12C34`
+share an index. Sequences are cut to the longest real prompt and answer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import reduce
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from toytask_cli.answers import answer_numbers
 from toytask_cli.errors import ToytaskError, UsageError, unknown_choice
 from toytask_cli.recipe import DataSpec
 from toytask_cli.rng import generator
+from toytask_cli.splits import SPLITS, draw_splits, token_keys
 from toytask_cli.tasks import Task, find_tasks
-from toytask_cli.tokenizer import BOS, EOS, PAD, Tokenizer
-
-SPLITS = ("train", "validation", "test")
+from toytask_cli.tokenizer import EOS, PAD, Tokenizer
 
 
 @dataclass(frozen=True)
@@ -32,23 +35,23 @@ class Examples:
     def __len__(self) -> int:
         return len(self.prompts)
 
-    def take(self, rows: Tensor | slice) -> "Examples":
-        """The examples of these rows, in this order."""
+    def __getitem__(self, rows: Tensor | slice) -> "Examples":
+        """Return the examples of these rows, in this order."""
         return self._each(lambda tensor: tensor[rows])
 
     def to(self, device: torch.device | str) -> "Examples":
-        """The same examples on a device."""
+        """Return the same examples on a device."""
         return self._each(lambda tensor: tensor.to(device))
 
     def cut(self) -> "Examples":
-        """The same with no column of answers that holds pads alone."""
+        """Return the same examples, their answers cut to the longest one."""
         length = int((self.answers != PAD).sum(dim=1).max())
         return replace(self, answers=self.answers[:, :length])
 
     def batches(self, size: int) -> Iterator["Examples"]:
-        """All examples in order, up to `size` at a time."""
+        """Yield all examples in order, up to `size` at a time."""
         for start in range(0, len(self), size):
-            yield self.take(slice(start, start + size))
+            yield self[start : start + size]
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Examples":
         return Examples(*(change(getattr(self, field.name)) for field in fields(self)))
@@ -56,7 +59,7 @@ class Examples:
 
 @dataclass(frozen=True)
 class Grid:
-    """All examples of all tasks, and the part each one belongs to."""
+    """All examples of all tasks, and the split of each."""
 
     spec: DataSpec
     tasks: tuple[Task, ...]
@@ -77,14 +80,14 @@ class Grid:
 
     @property
     def report_split(self) -> str:
-        """Where accuracy is reported: test, or validation in a split that has no test part."""
+        """The split to report accuracy on: test, or validation where there is no test split."""
         return "test" if (self.splits == SPLITS.index("test")).any() else "validation"
 
     def split(self, name: str) -> Examples:
-        """All examples of one part, task by task.
+        """Return all examples of one split, task by task.
 
         Raises:
-            UsageError: a part that does not exist.
+            UsageError: a split that does not exist.
         """
         if name not in SPLITS:
             raise unknown_choice("split", name, SPLITS)
@@ -92,19 +95,20 @@ class Grid:
         return self.examples(tasks, pairs)
 
     def examples(self, tasks: Tensor, pairs: Tensor) -> Examples:
-        """The examples of these tasks at these pairs, [n] and [n]."""
+        """Return the examples of these tasks at these pairs, [n] and [n]."""
         prompts, answers = self.prompts[tasks, pairs].long(), self.answers[tasks, pairs].long()
         return Examples(prompts, answers, tasks, pairs)
 
     def matched(self, pairs: Tensor) -> list[Examples]:
-        """For each task, the examples at these pairs: row j of each is a twin of the others'."""
+        """Return each task's examples at these pairs; row j of each has the same operands."""
         return [self.examples(torch.full_like(pairs, t), pairs) for t in range(len(self.tasks))]
 
     def matched_pairs(self) -> tuple[Tensor, Tensor]:
-        """Pairs to choose neurons on, and other pairs to report on; no twin was trained on.
+        """Return the pairs to choose neurons on, and the pairs to report on.
 
-        Validation and test pairs. Where the split has no test part, the pairs that are validation
-        for every task are halved, by a draw that depends on the split's seed alone.
+        They are the pairs that are in the validation split, or in the test split, for every task.
+        Where there is no test split, the validation pairs are halved at random, by the seed of the
+        split alone.
 
         Raises:
             ToytaskError: a split by example left no such pairs.
@@ -112,9 +116,8 @@ class Grid:
         choose, report = self._pairs_in("validation"), self._pairs_in("test")
         if self.report_split != "test":
             draw = generator(self.spec.split_seed, "halves")
-            order = torch.randperm(len(choose), generator=draw)
-            halves = choose[order].tensor_split(2)
-            choose, report = (half.sort().values for half in halves)
+            shuffled = choose[torch.randperm(len(choose), generator=draw)]
+            choose, report = (half.sort().values for half in shuffled.tensor_split(2))
         if not (len(choose) and len(report)):
             raise ToytaskError(
                 "no operand pair is in one unseen split for every task: train with --split-by pair"
@@ -125,138 +128,103 @@ class Grid:
         return torch.nonzero((self.splits == SPLITS.index(name)).all(dim=0))[:, 0]
 
     def operands(self, pairs: Tensor) -> tuple[Tensor, Tensor]:
-        """The two operands of each pair, [n] and [n]."""
+        """Return the two operands of each pair, [n] and [n]."""
         size = 10**self.spec.digits
         return pairs // size, pairs % size
 
     def index_of(self, task: Task, a: int, b: int) -> tuple[int, int]:
-        """Where an example is in the tensors: its task's index and its pair."""
+        """Return the index of an example in the tensors: its task's index and its pair."""
         return self.tasks.index(task), a * 10**self.spec.digits + b
 
     def split_of(self, task: Task, a: int, b: int) -> str:
-        """The name of the part that an example is in."""
+        """Return the name of the split that an example is in."""
         return SPLITS[int(self.splits[self.index_of(task, a, b)])]
 
     def merged_tokens(self) -> Tensor:
-        """[task, pair] whether the answer's tokens are other than the numbers it is made of.
+        """Return [task, pair] whether the answer's tokens differ from the numbers that it writes.
 
-        `B12C34E` is: its answer `B1234E` reads as `B 123 4 E` under maximal munch.
+        They do for `12C34`: the answer `B1234E` reads as `B 123 4 E` under maximal munch.
         """
-        a, b = (operand.numpy() for operand in self.operands(torch.arange(self.n_pairs)))
-        rows = [self._plain_tokens(task.numbers(a, b)) for task in self.tasks]
-        return torch.from_numpy(np.stack(rows) != self.answers.numpy()).any(dim=-1)
+        merged = []
+        for task, answers in zip(self.tasks, self.answers, strict=True):
+            numbers = torch.tensor(answer_numbers(task, self.spec.digits))
+            count = numbers.shape[1]
+            padded = pad_to(answers, answers.shape[1] + count)
+            same_numbers = padded[:, 1 : count + 1] == numbers + self.tokenizer.first_number
+            merged.append(~same_numbers.all(dim=1) | (padded[:, count + 1] != EOS))
+        return torch.stack(merged)
 
     def unseen_token(self) -> Tensor:
-        """[task, pair] whether the answer has a token that training never shows so.
+        """Return [task, pair] whether the answer has a token that training never shows there.
 
-        That is, at this place of an answer of this length: `175` ends the answer of `1C75`, and
-        goes on in that of `17C50`. Some are rare: `0` is the sum of one pair alone.
+        *There* means at this position of an answer of this length: `175` ends the answer of `1C75`,
+        and is followed by another number in that of `17C50`.
         """
-        rows = []
-        for shown, splits in zip(_token_and_length(self.answers), self.splits, strict=True):
-            taught = shown[splits == SPLITS.index("train")]
-            places = zip(shown.T, taught.T, strict=True)
-            rows.append(torch.stack([~torch.isin(s, t.unique()) for s, t in places]).any(dim=0))
-        return torch.stack(rows)
-
-    def _plain_tokens(self, numbers: Sequence[np.ndarray]) -> np.ndarray:
-        """[pair, answer length] one token for each number of the answer."""
-        tokens = np.full((self.n_pairs, self.answers.shape[-1]), PAD, np.int16)
-        tokens[:, 0] = BOS
-        for column, number in enumerate(numbers, start=1):
-            tokens[:, column] = number + self.tokenizer.first_number
-        tokens[:, len(numbers) + 1] = EOS
-        return tokens
+        keys = token_keys(self.answers)
+        shown = keys[self.splits == SPLITS.index("train")]
+        return ~torch.isin(keys, shown.unique()).all(dim=-1)
 
 
 def build_grid(spec: DataSpec) -> Grid:
-    """Every example of the spec's tasks, tokenised, and the split. The same spec, the same grid.
+    """Return every example of the spec's tasks, tokenised and split.
 
     Raises:
-        UsageError: a part to train on, or to choose on, that has no example of some task.
+        UsageError: a rule without valid answers, an answer longer than the model has positions, or
+            a task without examples to train on or to choose on.
     """
     tasks = find_tasks(spec.tasks)
     tokenizer = Tokenizer.for_tasks(tasks, spec.digits)
     size = 10**spec.digits
-    a, b = np.divmod(np.arange(size * size), size)
-    names = np.array(tokenizer.tokens[tokenizer.first_number :])
-    prompts = [_join("B", names[a], task.symbol, names[b], "E") for task in tasks]
-    answers = [_join("B", *(names[number] for number in task.numbers(a, b)), "E") for task in tasks]
+    a, b = map(_written, np.divmod(np.arange(size * size), size))
+    prompts = [_join("B", a, task.symbol, b, "E") for task in tasks]
+    numbers = [answer_numbers(task, spec.digits) for task in tasks]
+    answers = [_join("B", *map(_written, columns.T), "E") for columns in numbers]
     answer_tokens = _tokens(tokenizer, answers)
+    _check_lengths(spec, answer_tokens)
     return Grid(
         spec=spec,
         tasks=tasks,
         tokenizer=tokenizer,
         prompts=_tokens(tokenizer, prompts),
         answers=answer_tokens,
-        splits=_draw_splits(spec, answer_tokens),
+        splits=draw_splits(spec, answer_tokens),
     )
 
 
-def _join(*pieces: str | np.ndarray) -> np.ndarray:
-    """Pieces written side by side: [pair] strings."""
-    text = pieces[0]
-    for piece in pieces[1:]:
-        text = np.strings.add(text, piece)
-    return np.asarray(text)
+def _written(numbers: NDArray[np.int64]) -> NDArray[np.str_]:
+    """Return [pair] numbers as strings."""
+    return numbers.astype(f"U{len(str(numbers.max()))}")
 
 
-def _tokens(tokenizer: Tokenizer, texts: Sequence[np.ndarray]) -> Tensor:
-    """[task, pair, length] token ids, cut to the longest string's tokens."""
-    width = max(text.dtype.itemsize for text in texts) // 4
-    ids = np.stack([tokenizer.encode_all(text, width) for text in texts])
-    return torch.from_numpy(ids[..., : int((ids != PAD).sum(axis=-1).max())].copy())
+def _join(*pieces: str | NDArray[np.str_]) -> NDArray[np.str_]:
+    """Return [pair] strings, the pieces written side by side."""
+    text: Any = reduce(np.strings.add, pieces)
+    return text
 
 
-def _draw_splits(spec: DataSpec, answers: Tensor) -> Tensor:
-    """[task, pair] the part of every example: a random order, cut at the fractions."""
-    n_tasks, n_pairs, _ = answers.shape
-    n = n_pairs if spec.split_by == "pair" else n_tasks * n_pairs
-    n_train = round(n * spec.train_fraction)
-    n_validation = min(round(n * spec.validation_fraction), n - n_train)
-    order = torch.randperm(n, generator=generator(spec.split_seed, "split"))
-    if spec.split_by == "pair":
-        order = _cover_tokens_first(order, answers)
-    splits = torch.full((n,), SPLITS.index("test"), dtype=torch.uint8)
-    splits[order[:n_train]] = SPLITS.index("train")
-    splits[order[n_train : n_train + n_validation]] = SPLITS.index("validation")
-    splits = splits.view(-1, n_pairs).expand(n_tasks, n_pairs).contiguous()
-    for name in ("train", "validation"):
-        has_some = (splits == SPLITS.index(name)).any(dim=1).tolist()
-        if not all(has_some):
-            task = spec.tasks[has_some.index(False)]
-            raise UsageError(
-                f"no example of {task} is left for the {name} split: change its fraction"
-            )
-    return splits
+def _tokens(tokenizer: Tokenizer, texts: Sequence[NDArray[np.str_]]) -> Tensor:
+    """Return [task, pair, length] the token ids of each task's strings."""
+    ids = tokenizer.encode_all(np.concatenate(texts))
+    return torch.from_numpy(ids.reshape(len(texts), len(texts[0]), -1))
 
 
-def _cover_tokens_first(order: Tensor, answers: Tensor) -> Tensor:
-    """Return the same pairs, those first that show an answer token for the first time.
-
-    If it is large enough for these pairs, the training part shows every token at every place of an
-    answer of every length that has it there. By chance alone one concatenation in 40 of the test
-    part has a token that was never taught so: that would measure the draw, not what was learnt.
-    """
-    columns = _token_and_length(answers[:, order]).permute(0, 2, 1).flatten(0, 1).numpy()
-    firsts = [np.unique(column, return_index=True)[1] for column in columns]
-    teaches = torch.zeros(len(order), dtype=torch.bool)
-    teaches[np.concatenate(firsts)] = True
-    return torch.cat([order[teaches], order[~teaches]])
-
-
-def _token_and_length(answers: Tensor) -> Tensor:
-    """[task, pair, place] a number for each token and length of answer together."""
-    length = (answers != PAD).sum(dim=-1, keepdim=True).to(torch.int32)
-    return answers * (answers.shape[-1] + 1) + length
+def _check_lengths(spec: DataSpec, answers: Tensor) -> None:
+    limit = padded_length(spec.digits)
+    if answers.shape[-1] > limit:
+        task, pair = (answers[..., limit] != PAD).nonzero()[0].tolist()
+        a, b = divmod(pair, 10**spec.digits)
+        raise UsageError(
+            f"task {spec.tasks[task]}: its answer for {a} and {b} is too long: {limit} tokens at "
+            "most, with B and E"
+        )
 
 
 class StringDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
-    """Examples as a PyTorch `Dataset` of (prompt, answer) token rows, for use in a `DataLoader`.
+    """A PyTorch `Dataset` of (prompt, answer) token rows, for use in a `DataLoader`.
 
     Args:
-        examples: what to hold.
-        length: pad every row to this many tokens.
+        examples: the examples to serve.
+        length: tokens to pad every row to.
     """
 
     def __init__(self, examples: Examples, length: int):
@@ -271,10 +239,10 @@ class StringDataset(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 
 
 def pad_to(tokens: Tensor, length: int) -> Tensor:
-    """[n, length] the same rows, filled up with pads."""
+    """Return [n, length] the same rows, filled up with pads."""
     return torch.nn.functional.pad(tokens, (0, length - tokens.shape[1]), value=PAD)
 
 
 def padded_length(digits: int) -> int:
-    """Length of the longest prompt string and one pad: 8 for two digits."""
+    """Return the length of the longest prompt string and one pad: 8 for two digits."""
     return 2 * digits + 4

@@ -1,4 +1,4 @@
-"""What can be a user's mistake: one line that says what is wrong and what to do next."""
+"""Errors that a user can fix: one line that says what is wrong and what to do next."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -8,19 +8,19 @@ LONGEST = 80  # characters of a value that are shown
 
 
 class ToytaskError(Exception):
-    """Something that a person can hint. Shown as one red line; the exit code is 1."""
+    """An error that a user can fix. Shown as one red line; the exit code is 1."""
 
     exit_code = 1
 
 
 class UsageError(ToytaskError):
-    """A value that no run could accept. The exit code is 2."""
+    """A value that no run accepts. The exit code is 2."""
 
     exit_code = 2
 
 
 def unknown_choice(kind: str, name: str, known: Iterable[str]) -> UsageError:
-    """`unknown_choice("task", "cncat", ["sum", "concat"])` says so and suggests `concat`."""
+    """Return the error for an unknown name; `cncat` gets the suggestion `concat`."""
     known = list(known)
     close = get_close_matches(name[:LONGEST], known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
@@ -28,10 +28,10 @@ def unknown_choice(kind: str, name: str, known: Iterable[str]) -> UsageError:
 
 
 def short_repr(value: Any) -> str:
-    """A value from any hand, fit to be shown: on one line, printable, and not long."""
+    """Return the repr of an untrusted value: one printable line, not long."""
     return shorten(repr(value))
 
 
 def shorten(text: str, longest: int = LONGEST) -> str:
-    """The first characters of a text, and a mark where there were more."""
+    """Return the first characters of a text, and `…` where there are more."""
     return text if len(text) <= longest else f"{text[:longest]}…"

@@ -7,11 +7,11 @@ from typing import NamedTuple
 from toytask_cli.errors import ToytaskError, shorten
 from toytask_cli.tasks import Task
 
-QUOTED = 40  # characters of a prompt that an error repeats
+QUOTED = 40  # characters of a prompt that an error quotes
 
 
 class PromptError(ToytaskError):
-    """Text that is no prompt; the message says which part of it, and what would be valid."""
+    """Text that is not a prompt."""
 
 
 class Prompt(NamedTuple):
@@ -23,7 +23,7 @@ class Prompt(NamedTuple):
 
     @property
     def text(self) -> str:
-        """As the model reads it: `B47+23E`."""
+        """The prompt as the model reads it: `B47+23E`."""
         return self.task.prompt(self.a, self.b)
 
     @property
@@ -33,20 +33,20 @@ class Prompt(NamedTuple):
 
     @property
     def plain(self) -> str:
-        """As a person types it: `47+23`."""
+        """The prompt as a person types it: `47+23`."""
         return self.text[1:-1]
 
     @property
     def plain_target(self) -> str:
-        """The true answer alone: `70`."""
+        """The true answer without `B` and `E`: `70`."""
         return self.target[1:-1]
 
 
 def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
-    """Reads a prompt, with or without `B` and `E`, blanks and capitals.
+    """Read a prompt, with or without `B` and `E`, blanks and capitals.
 
     Raises:
-        PromptError: naming the character or number that is wrong and what would be valid.
+        PromptError: a wrong character or number; the message names it and what would be valid.
     """
     typed, quoted = "".join(text.split()).upper(), shorten(text.strip(), QUOTED)
     by_symbol = {task.symbol: task for task in tasks}
@@ -61,7 +61,7 @@ def parse_prompt(text: str, tasks: Sequence[Task], digits: int) -> Prompt:
     if not match:
         first = next(iter(by_symbol))
         raise PromptError(
-            f"{quoted!r} is no prompt: it takes a number, one of {' '.join(by_symbol)}, "
+            f"{quoted!r} is no prompt: write a number, one of {' '.join(by_symbol)}, "
             f"and a number, such as 4{first}7"
         )
     a, b = (_operand(number, digits) for number in match.group(1, 3))

@@ -1,13 +1,14 @@
-"""One frozen configuration, its checks, and its named presets.
+"""The configuration of a run, its checks when it is built or read, and its named presets.
 
-`DataSpec` holds what decides the data and the split; `Recipe` adds the model, the objective and
-the training. A field's help is the help of the option of the same name, so each is said once.
+`DataSpec` is what decides the data and the splits; `Recipe` adds the model, the objective and the
+training. A field's help and its valid values are written beside it; the command line has one option
+for each field.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_choice
 from toytask_cli.tasks import find_tasks
@@ -16,74 +17,79 @@ SPLIT_BY = ("pair", "example")
 SAE_KINDS = ("relu",)  # each has a class in `sae.SAE_CLASSES`
 MAX_DIGITS = 3
 LARGEST_INT = 2**63 - 1
-MAX_HEADS = 32  # all heads meet all heads: their cost grows with the square of their number
 
 
-def _option(default: Any, help: str) -> Any:
-    return field(default=default, metadata={"help": help})
+class Valid(NamedTuple):
+    """The valid values of a field, in words and as a check."""
+
+    words: str
+    check: Callable[[float], bool]
+
+
+ZERO_OR_MORE = Valid("0 or more", lambda value: value >= 0)
+ONE_OR_MORE = Valid("1 or more", lambda value: value >= 1)
+POSITIVE = Valid("more than 0", lambda value: value > 0)
+SHARE = Valid("0 to 1", lambda value: 0 <= value <= 1)
+INNER_SHARE = Valid("more than 0 and less than 1", lambda value: 0 < value < 1)
+DIGITS = Valid(f"1 to {MAX_DIGITS}", lambda value: 1 <= value <= MAX_DIGITS)
+
+
+def _option(default: Any, help: str, valid: Valid | None = ZERO_OR_MORE) -> Any:
+    return field(default=default, metadata={"help": help, "valid": valid})
 
 
 def key_of(name: str) -> str:
-    """The name of a field in JSON: `lambda_` is `lambda`."""
+    """Return the JSON key of a field: `lambda` for `lambda_`."""
     return name.rstrip("_")
 
 
 def option_of(name: str) -> str:
-    """The option of a field on the command line: `--train-fraction`."""
+    """Return the command-line option of a field: `--train-fraction`."""
     return f"--{key_of(name).replace('_', '-')}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """What decides the examples and who sees which of them."""
+    """What decides the examples and the split of each."""
 
-    tasks: tuple[str, ...] = _option(("sum", "concat"), "Tasks to learn, separated by commas.")
-    digits: int = _option(2, f"Operands have up to this many digits (1 to {MAX_DIGITS}).")
+    tasks: tuple[str, ...] = _option(
+        ("sum", "concat"), "Tasks to learn, separated by commas.", None
+    )
+    digits: int = _option(2, f"Operands have up to this many digits ({DIGITS.words}).", DIGITS)
     split_by: str = _option(
         "pair",
         "Split by operand `pair`, so that 12+34 and 12C34 stay together, or by `example`.",
+        None,
     )
-    train_fraction: float = _option(0.3, "Share of the data to train on.")
+    train_fraction: float = _option(0.3, "Share of the data to train on.", INNER_SHARE)
     validation_fraction: float = _option(
-        0.2, "Share to choose weights and neurons on; the rest is the test split."
+        0.2, "Share to choose weights and neurons on; the rest is the test split.", POSITIVE
     )
     split_seed: int = _option(0, "Seed of the split. Default: the seed of the run.")
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            value = getattr(self, f.name)
-            if f.type is int:
-                _require(value <= LARGEST_INT, f.name, value, f"{LARGEST_INT} at most")
-            if f.type is float:
-                _require(math.isfinite(value), f.name, value, "a finite number")
+            _check(f.name, getattr(self, f.name), f.metadata["valid"])
         find_tasks(self.tasks)
-        _require(
-            len(set(self.tasks)) == len(self.tasks) >= 2,
-            "tasks",
-            ",".join(self.tasks),
-            "two or more different tasks",
-        )
-        _require(1 <= self.digits <= MAX_DIGITS, "digits", self.digits, f"1 to {MAX_DIGITS}")
+        different = len(set(self.tasks)) == len(self.tasks) >= 2
+        _require(different, "tasks", ",".join(self.tasks), "two or more different tasks")
         if self.split_by not in SPLIT_BY:
             raise unknown_choice("split_by", self.split_by, SPLIT_BY)
-        train, validation = self.train_fraction, self.validation_fraction
-        _require(0 < train < 1, "train_fraction", train, "more than 0 and less than 1")
         _require(
-            0 < validation <= 1 - train + 1e-9,
+            self.train_fraction + self.validation_fraction <= 1 + 1e-9,
             "validation_fraction",
-            validation,
-            "more than 0, and at most 1 together with train_fraction",
+            self.validation_fraction,
+            "at most 1 together with train_fraction",
         )
-        _require(self.split_seed >= 0, "split_seed", self.split_seed, "0 or more")
 
     def to_json(self) -> dict[str, Any]:
-        """All fields under their JSON names."""
+        """Return all fields under their JSON keys."""
         values = {key_of(f.name): getattr(self, f.name) for f in fields(self)}
         return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
 
     @classmethod
     def from_json(cls, values: Mapping[str, Any], source: str) -> Self:
-        """The complete configuration that `to_json` wrote.
+        """Return the configuration that `to_json` wrote.
 
         Args:
             values: one value for each field, no more and no less.
@@ -99,7 +105,7 @@ class DataSpec:
         return cls(**checked)
 
     def data_spec(self) -> "DataSpec":
-        """The part of this configuration that decides the data."""
+        """Return the fields that decide the data, without the others."""
         return DataSpec(**{f.name: getattr(self, f.name) for f in fields(DataSpec)})
 
 
@@ -108,53 +114,39 @@ class Recipe(DataSpec):
     """All that decides a trained model, apart from the machine."""
 
     seed: int = _option(0, "Seed of initial weights, batches and, unless given, the split.")
-    d_model: int = _option(256, "Width of the residual stream.")
-    n_heads: int = _option(4, f"Attention heads; they divide d_model, {MAX_HEADS} at most.")
-    d_ff: int = _option(1024, "Width of the feed-forward layers.")
-    sae: str = _option("relu", f"Kind of sparse autoencoder: {', '.join(SAE_KINDS)}.")
-    d_sae: int = _option(1024, "Neurons of the sparse autoencoder.")
+    d_model: int = _option(256, "Width of the residual stream.", ONE_OR_MORE)
+    n_heads: int = _option(4, "Attention heads; they divide d_model.", ONE_OR_MORE)
+    d_ff: int = _option(1024, "Width of the feed-forward layers.", ONE_OR_MORE)
+    sae: str = _option("relu", f"Kind of sparse autoencoder: {', '.join(SAE_KINDS)}.", None)
+    d_sae: int = _option(1024, "Neurons of the sparse autoencoder.", ONE_OR_MORE)
     token_scale: float = _option(0.3, "Standard deviation of the initial token embeddings.")
     position_scale: float = _option(0.1, "Standard deviation of the initial positions.")
     alpha: float = _option(1.0, "Weight of the SAE's reconstruction error, while learning.")
     lambda_: float = _option(1e-3, "Weight of the L1 norm of the SAE's activations.")
     beta: float = _option(2e-2, "Weight of the overlap between tasks, while separating.")
     separate_alpha: float = _option(5.0, "The same as alpha, while separating.")
-    lr: float = _option(2e-3, "Learning rate.")
+    lr: float = _option(2e-3, "Learning rate.", POSITIVE)
     weight_decay: float = _option(1.0, "Weight decay of AdamW, on every parameter.")
     clip: float = _option(1.0, "Largest norm of the gradient; 0 leaves it as it is.")
-    batch_size: int = _option(256, "Examples in a step.")
+    batch_size: int = _option(256, "Examples in a step.", ONE_OR_MORE)
     warmup_steps: int = _option(20, "Steps over which the rate rises from zero.")
-    epochs: int = _option(170, "Limit of the whole run, both phases together.")
+    epochs: int = _option(170, "Limit of the whole run, both phases together.", ONE_OR_MORE)
     separate_epochs: int = _option(
         60,
         "Epochs of the second phase: beta on, rate falling to zero. 0: no second phase. "
         "Unless given, fewer where epochs are fewer than the default.",
     )
     learnt_accuracy: float = _option(
-        0.98, "Validation accuracy that every task must reach before the second phase."
+        0.98, "Validation accuracy that every task must reach before the second phase.", SHARE
     )
-    validate_every: int = _option(1, "Epochs between validations.")
+    validate_every: int = _option(1, "Epochs between validations.", ONE_OR_MORE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("d_model", "n_heads", "d_ff", "d_sae", "batch_size", "epochs"):
-            _require(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        _require(self.validate_every >= 1, "validate_every", self.validate_every, "1 or more")
-        _require(
-            self.d_model % self.n_heads == 0 and self.n_heads <= MAX_HEADS,
-            "n_heads",
-            self.n_heads,
-            f"a divisor of {self.d_model}, {MAX_HEADS} at most",
-        )
         if self.sae not in SAE_KINDS:
             raise unknown_choice("sae", self.sae, SAE_KINDS)
-        _require(self.lr > 0, "lr", self.lr, "more than 0")
-        for name in (
-            "alpha", "separate_alpha", "lambda_", "beta", "weight_decay", "clip", "token_scale",
-            "position_scale", "warmup_steps", "separate_epochs", "seed",
-        ):  # fmt: skip
-            _require(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _require(0 <= self.learnt_accuracy <= 1, "learnt_accuracy", self.learnt_accuracy, "0 to 1")
+        divides = self.d_model % self.n_heads == 0
+        _require(divides, "n_heads", self.n_heads, f"a divisor of {self.d_model}")
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -179,10 +171,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
-    """A preset with layers of field values over it, the last one winning.
+    """Return a preset with layers of field values over it; the last layer wins.
 
-    Unless a layer sets it, `split_seed` follows `seed`, and `separate_epochs` keeps its share of
-    fewer epochs than the default: a short run would else have no epoch to learn in.
+    Unless a layer sets them, `split_seed` is the seed, and `separate_epochs` shrinks with `epochs`
+    below the default, so that a short run has epochs to learn in.
 
     Raises:
         UsageError: an unknown preset, or a value out of range.
@@ -193,7 +185,7 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     for layer in layers:
         values |= layer
     seed = values.get("seed", Recipe.seed)
-    # Before `split_seed` takes it, so that an error names what was given.
+    # Checked before it becomes `split_seed`, so that an error names the option that was given.
     _require(0 <= seed <= LARGEST_INT, "seed", seed, f"0 to {LARGEST_INT}")
     values.setdefault("split_seed", seed)
     share = values.get("epochs", Recipe.epochs) / Recipe.epochs
@@ -202,7 +194,7 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
 
 
 def checked_values(kind: type[DataSpec], values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """JSON values under their field names, each of its field's type.
+    """Return JSON values under their field names, each of its field's type.
 
     Raises:
         ToytaskError: a key that is no field, or a value of the wrong kind.
@@ -227,6 +219,15 @@ def _as_type(kind: Any, value: Any, where: str) -> Any:
         name = "list of names" if kind == tuple[str, ...] else kind.__name__
         raise ToytaskError(f"{where} is {short_repr(value)}, which is no {name}")
     return value
+
+
+def _check(name: str, value: Any, valid: Valid | None) -> None:
+    if isinstance(value, int):
+        _require(value <= LARGEST_INT, name, value, f"{LARGEST_INT} at most")
+    if isinstance(value, float):
+        _require(math.isfinite(value), name, value, "a finite number")
+    if valid:
+        _require(valid.check(value), name, value, valid.words)
 
 
 def _require(condition: bool, name: str, value: Any, valid: str) -> None:

@@ -1,32 +1,56 @@
-"""The table of tasks: a name, the symbol that stands between the operands, and a rule.
+"""The table of tasks: a name, the symbol between the operands, and a rule.
 
-A rule gives the numbers that the answer writes side by side, so `47+23` has one part, `70`,
-and `47C23` has two, `47` and `23`, written `4723`. Rules take plain integers or whole arrays,
-so they use nothing but arithmetic that both understand.
+A rule returns the numbers that the answer writes one after the other: `47+23` has one, 70, and
+`47C23` has two, 47 and 23, written `4723`.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from numbers import Integral
 
-from toytask_cli.errors import unknown_choice
+from toytask_cli.errors import UsageError, short_repr, unknown_choice
+
+RESERVED = "BE0123456789"  # characters with another meaning in prompts and answers
+MAX_NUMBER = 10**18 - 1  # the longest that fits into 64 bits whatever its digits
 
 
 @dataclass(frozen=True)
 class Task:
-    """One row: `parts(a, b)` gives the numbers of the answer, in writing order."""
+    """One row of the table."""
 
     name: str
     symbol: str
-    numbers: Callable[[Any, Any], tuple[Any, ...]]
+    rule: Callable[[int, int], tuple[int, ...]]
 
     def prompt(self, a: int, b: int) -> str:
-        """The prompt with its `B` and `E`: `B47+23E`."""
+        """Return the prompt with its `B` and `E`: `B47+23E`."""
         return f"B{a}{self.symbol}{b}E"
 
     def answer(self, a: int, b: int) -> str:
-        """The true answer with its `B` and `E`: `B70E`."""
-        return "B" + "".join(str(number) for number in self.numbers(a, b)) + "E"
+        """Return the true answer with its `B` and `E`: `B70E`."""
+        return "B" + "".join(f"{number:d}" for number in self.numbers(a, b)) + "E"
+
+    def numbers(self, a: int, b: int) -> tuple[int, ...]:
+        """Return the numbers of the true answer in writing order.
+
+        Raises:
+            UsageError: the rule fails on these operands, or gives anything but a tuple of
+                non-negative integers.
+        """
+        try:
+            numbers = self.rule(a, b)
+        except (ArithmeticError, TypeError, ValueError) as error:
+            raise UsageError(f"task {self.name}: its rule fails for {a} and {b}: {error}") from None
+        if not (isinstance(numbers, tuple) and numbers and all(map(_is_valid, numbers))):
+            raise UsageError(
+                f"task {self.name}: its rule gives {short_repr(numbers)} for {a} and {b}: must be "
+                "a tuple of non-negative integers of at most 18 digits"
+            )
+        return numbers
+
+
+def _is_valid(number: object) -> bool:
+    return isinstance(number, Integral) and 0 <= int(number) <= MAX_NUMBER
 
 
 # The order of the rows is the order of the symbols in the vocabulary.
@@ -36,30 +60,33 @@ TASKS = {
         Task("concat", "C", lambda a, b: (a, b)),
         Task("sum", "+", lambda a, b: (a + b,)),
         Task("diff", "-", lambda a, b: (abs(a - b),)),
-        Task("max", "M", lambda a, b: ((a + b + abs(a - b)) // 2,)),
-        Task("min", "N", lambda a, b: ((a + b - abs(a - b)) // 2,)),
+        Task("max", "M", lambda a, b: (max(a, b),)),
+        Task("min", "N", lambda a, b: (min(a, b),)),
         Task("swap", "S", lambda a, b: (b, a)),
     )
 }
 
 
 def find_tasks(names: Sequence[str]) -> tuple[Task, ...]:
-    """The rows of the table with these names, in this order.
+    """Return the rows of the table with these names, in this order.
 
     Raises:
-        UsageError: a name that is not in the table.
+        UsageError: a name that is not in the table, or a symbol that cannot be one.
     """
     for name in names:
         if name not in TASKS:
             raise unknown_choice("task", name, TASKS)
+    _check_symbols()
     return tuple(TASKS[name] for name in names)
 
 
-def largest_number(tasks: Sequence[Task], digits: int) -> int:
-    """The largest number that is a token of its own: an operand, or a whole answer.
-
-    Every rule is at its largest where each operand is its largest or its smallest.
-    """
-    top = 10**digits - 1
-    answers = [task.numbers(a, b) for task in tasks for a in (0, top) for b in (0, top)]
-    return int(max([top, *(parts[0] for parts in answers if len(parts) == 1)]))
+def _check_symbols() -> None:
+    symbols = [task.symbol for task in TASKS.values()]
+    for name, symbol in zip(TASKS, symbols, strict=True):
+        # Prompts are read without blanks and in capitals.
+        character = len(symbol) == 1 and symbol.isprintable() and symbol == symbol.strip().upper()
+        if not character or symbol in RESERVED or symbols.count(symbol) > 1:
+            raise UsageError(
+                f"task {name} has the symbol {short_repr(symbol)}: must be one printable character "
+                "that no other task has, and no digit, small letter, blank, B or E"
+            )

@@ -1,4 +1,4 @@
-"""Vocabulary and maximal munch: always take the longest token that matches.
+"""The vocabulary, and maximal munch: reading always takes the longest token that matches.
 
 The vocabulary is pad, `B` (begin), `E` (end), the tasks' symbols, then every number from 0 up.
 With the default tasks that makes 204 tokens, and `B12C34E` reads as
@@ -8,13 +8,14 @@ With the default tasks that makes 204 tokens, and `B12C34E` reads as
 """
 
 from collections.abc import Sequence
-from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from toytask_cli.answers import largest_number
 from toytask_cli.errors import ToytaskError
-from toytask_cli.tasks import TASKS, Task, largest_number
+from toytask_cli.tasks import TASKS, Task
 
 PAD, BOS, EOS = 0, 1, 2
 
@@ -24,26 +25,23 @@ class UnknownCharacterError(ToytaskError):
 
 
 class Tokenizer:
-    """Turns strings into token ids and back.
+    """Strings to token ids and back.
 
     Args:
         symbols: the tasks' symbols, one character each.
-        largest: the largest number that is a token.
+        largest: the largest number that is a token, 9 or more.
     """
 
     def __init__(self, symbols: Sequence[str], largest: int):
-        numbers = [str(number) for number in range(largest + 1)]
-        self.tokens: tuple[str, ...] = (" ", "B", "E", *symbols, *numbers)
-        self.first_number = len(self.tokens) - len(numbers)
+        self.largest = largest
+        self.tokens: tuple[str, ...] = (" ", "B", "E", *symbols, *map(str, range(largest + 1)))
+        self.first_number = len(self.tokens) - largest - 1
         self._ids = {token: i for i, token in enumerate(self.tokens)}
-        self._longest = max(map(len, self.tokens))
-        letters = sorted(set("".join(self.tokens)))
-        self._letter_numbers = {letter: i for i, letter in enumerate(letters, start=1)}
-        self._base = len(letters) + 1
+        self._longest = len(str(largest))
 
     @classmethod
     def for_tasks(cls, tasks: Sequence[Task], digits: int) -> "Tokenizer":
-        """The vocabulary for these tasks; it does not depend on their order."""
+        """Return the vocabulary for these tasks; it does not depend on their order."""
         symbols = [task.symbol for task in TASKS.values() if task in tasks]
         return cls(symbols, largest_number(tasks, digits))
 
@@ -51,7 +49,7 @@ class Tokenizer:
         return len(self.tokens)
 
     def encode(self, text: str) -> list[int]:
-        """Token ids of one string, by greedy longest match.
+        """Return the token ids of one string, by greedy longest match.
 
         Raises:
             UnknownCharacterError: a character that starts no token.
@@ -64,7 +62,7 @@ class Tokenizer:
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:
-        """The string of these tokens, pads left out."""
+        """Return the string of these tokens without pads."""
         return "".join(self.tokens[i] for i in ids if i != PAD)
 
     def _longest_match(self, text: str, position: int) -> str:
@@ -77,55 +75,40 @@ class Tokenizer:
             f"valid are the digits and {valid}"
         )
 
-    def encode_all(self, texts: NDArray[np.str_], width: int) -> NDArray[np.int16]:
-        """Token ids of many strings at once; equal to `encode` of each, padded to `width`.
-
-        Args:
-            texts: [n] strings.
-            width: number of tokens to read; what a longer string holds beyond it is left out.
-
-        Returns:
-            [n, width] token ids, filled up with pads.
+    def encode_all(self, texts: NDArray[np.str_]) -> NDArray[np.integer[Any]]:
+        """Return [n, most tokens] the token ids of n strings, each as `encode` gives them.
 
         Raises:
             UnknownCharacterError: a character that starts no token.
         """
-        letters = self._letters(texts)
-        ids = np.full((len(texts), width), PAD, np.int16)
-        position = np.zeros(len(texts), np.int64)
-        rows = np.arange(len(texts))
-        for column in range(width):
-            key, step = np.zeros_like(position), np.zeros_like(position)
-            for length, table in enumerate(self._match_tables, start=1):
-                key = key * self._base + letters[rows, position + length - 1]
-                match = table[key]
-                found = match >= 0
-                ids[found, column] = match[found]
-                step[found] = length
-            position += step
-        return ids
+        # [n, character] the digit that a character is; negative for the other tokens.
+        digits = self._character_ids(texts) - self.first_number
+        end = np.strings.str_len(texts)
+        rows, position, column = np.arange(len(texts)), np.zeros_like(end), 0
+        ids = np.full((len(texts), end.max()), PAD, np.int16 if len(self) <= 2**15 else np.int32)
+        while (position < end).any():
+            number, length = digits[rows, position], np.ones_like(end)
+            for more in range(1, self._longest):
+                digit = digits[rows, position + more]
+                longer = 10 * number + digit
+                # A number begins with 0 only if it is 0.
+                grows = (length == more) & (number > 0) & (digit >= 0) & (longer <= self.largest)
+                number = np.where(grows, longer, number)
+                length += grows
+            ids[:, column] = number + self.first_number
+            position = np.minimum(position + length, end)
+            column += 1
+        return ids[:, :column]
 
-    def _letters(self, texts: NDArray[np.str_]) -> NDArray[np.int64]:
-        """Each character as a small number, 0 past the end: [n, longest string + longest token]."""
+    def _character_ids(self, texts: NDArray[np.str_]) -> NDArray[np.int32]:
+        """Return [n, character] each character's token id, with pads to read beyond the end."""
         codes = np.ascontiguousarray(texts).view(np.uint32).reshape(len(texts), -1)
-        numbers = np.full(1 << 7, -1)
-        numbers[[0, *map(ord, self._letter_numbers)]] = [0, *self._letter_numbers.values()]
-        letters = np.where(codes < len(numbers), numbers[codes % len(numbers)], -1)
-        unknown = (letters < 0).any(axis=1)
+        known = {ord(token): i for token, i in self._ids.items() if len(token) == 1}
+        ids_by_code = np.full(max(known) + 2, -1, np.int32)
+        ids_by_code[list(known)] = list(known.values())
+        ids_by_code[0] = PAD  # NumPy fills short strings up with character 0
+        ids = ids_by_code[np.minimum(codes, max(known) + 1)]
+        unknown = (ids < 0).any(axis=1)
         if unknown.any():
-            self.encode(str(texts[unknown][0]))  # raises, naming the character
-        return np.pad(letters, ((0, 0), (0, self._longest)))
-
-    @cached_property
-    def _match_tables(self) -> list[NDArray[np.int64]]:
-        """For each length, the token id of every string of that length, or -1.
-
-        A string's place in its table: its letters' numbers read as digits in base `_base`.
-        """
-        tables = [np.full(self._base**length, -1) for length in range(1, self._longest + 1)]
-        for token, i in self._ids.items():
-            key = 0
-            for letter in token:
-                key = key * self._base + self._letter_numbers[letter]
-            tables[len(token) - 1][key] = i
-        return tables
+            self.encode(str(texts[unknown][0]))  # raises the error that names the character
+        return np.pad(ids, ((0, 0), (0, self._longest)), constant_values=PAD)

@@ -125,7 +125,7 @@ def evaluate(
     examples = grid.split(split)
     if limit is not None and limit < len(examples):
         draw = torch.randperm(len(examples), generator=generator(seed, "limit"))
-        examples = examples.take(draw[:limit].sort().values)
+        examples = examples[draw[:limit].sort().values]
     scores = score(model, examples)
     correctness = torch.full(grid.splits.shape, -1, dtype=torch.int8)
     correctness[examples.tasks, examples.pairs] = scores.right.to(torch.int8)
@@ -199,7 +199,7 @@ def _check_greedy(
     model: Transformer, grid: Grid, examples: Examples, scores: Scores, seed: int
 ) -> GreedyCheck:
     draw = torch.randperm(len(examples), generator=generator(seed, "greedy"))[:GREEDY_SAMPLE]
-    sample = examples.take(draw)
+    sample = examples[draw]
     said, _ = decode_greedily(model, sample.prompts, grid.answers.shape[-1] - 1)
     right = (said == sample.answers[:, 1:]).all(dim=1)
     return GreedyCheck(len(sample), int((right == scores.right[draw]).sum()))

@@ -101,7 +101,7 @@ def see(model: Transformer, grid: Grid, limit: int = EXAMPLES) -> Seen:
     """One pass over the part that accuracy is reported on, or a random sample of it."""
     examples = grid.split(grid.report_split)
     order = torch.randperm(len(examples), generator=generator(grid.spec.split_seed, "see"))
-    examples = examples.take(order[:limit].sort().values)
+    examples = examples[order[:limit].sort().values]
     return Seen(examples, all_residuals(model, examples).cpu(), grid.report_split)
 
 

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from toytask_cli.analysis.matched import Matched
-from toytask_cli.dataset import SPLITS, Grid
+from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.objective import exact_match
+from toytask_cli.splits import SPLITS
 from toytask_cli.tokenizer import PAD
 
 

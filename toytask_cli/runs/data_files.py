@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from toytask_cli.dataset import SPLITS, Grid, build_grid
+from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.recipe import DataSpec
 from toytask_cli.runs import files, json_files, tensor_files
 from toytask_cli.runs.paths import claim
+from toytask_cli.splits import SPLITS
 
 TOKENS, MANIFEST = "tokens.safetensors", "manifest.json"
 

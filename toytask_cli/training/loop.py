@@ -120,7 +120,7 @@ class Trainer:
         order = torch.randperm(len(self.train), generator=self.draw).to(self.device)
         coefficients = self.progress.phase.coefficients(self.recipe)
         sums = {name: torch.zeros((), device=self.device) for name in LOSS_TERMS}
-        batches = self.train.take(order).batches(self.recipe.batch_size)
+        batches = self.train[order].batches(self.recipe.batch_size)
         for step, batch in enumerate(batches):
             terms = self.engine.step(batch, self._rate(step), coefficients)
             torch._foreach_add_(list(sums.values()), [terms[name] for name in sums])

@@ -1,10 +1,10 @@
-"""Importance of every neuron in closed form against one removal at a time.
+"""Time the importance of every neuron in closed form against one removal at a time.
 
-    python tests/benchmarks/importance.py runs/reference [--threads 4]
+    python tests/benchmarks/timings/importance.py runs/reference [--threads 4]
 
-All neurons, all validation pairs, all tasks of a finished run; one removal at a time by our model
-and by the article's plain one. That is timed on a few neurons: each costs one forward pass over all
-pairs, whichever it is, so the rest is multiplied.
+Score all neurons on all validation pairs and tasks of a finished run, in closed form, and one
+removal at a time with our model and with the plain one. One removal at a time is timed on a few
+neurons and multiplied, since every neuron costs one forward pass over all pairs.
 """
 
 import argparse
@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import baseline
 import torch
-from timing import seconds
+from shared import seconds
 
 from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.removal_costs import closed_form, one_by_one
@@ -23,23 +23,23 @@ from toytask_cli.analysis.tally import CHUNK
 from toytask_cli.device import find_device
 from toytask_cli.runs.run import Run
 
-SAMPLE = 4  # neurons that are removed one at a time
-UNUSED = torch.empty(0)  # in place of x, which each removal makes anew
+SAMPLE = 4  # neurons to remove one at a time
+UNUSED = torch.empty(0)  # an argument that this way of scoring does not read
 
 
 class Times(NamedTuple):
-    """Seconds for all neurons, all validation pairs and all tasks, medians."""
+    """Median seconds for all neurons, validation pairs and tasks."""
 
     neurons: int
     pairs: int
-    plain: float  # one removal at a time, the plain model, from a few neurons
-    slow: float  # one removal at a time, our model, from a few neurons
+    plain: float  # one removal at a time with the plain model, multiplied
+    slow: float  # one removal at a time with our model, multiplied
     fast: float  # closed form
-    whole: float  # with what goes before and after: survey, mean ablation, places, bootstrap
+    whole: float  # `score_neurons`: with mean ablation, positions and bootstrap
 
 
 def measure(run: Path, repeats: int) -> Times:
-    """Times both ways on the same pairs, turn by turn."""
+    """Time all ways on the same pairs, turn by turn."""
     opened = Run.open(run)
     grid = opened.grid()
     model = opened.model(grid, find_device("cpu"))
@@ -70,26 +70,26 @@ def measure(run: Path, repeats: int) -> Times:
     ways: tuple[Callable[[], None], ...] = (plainly, one_at_a_time, all_at_once, everything)
     times = [[seconds(way) for way in ways] for _ in range(repeats)]
     plain, slow, fast, whole = (median(column) for column in zip(*times, strict=True))
-    # Our way of one at a time also runs the model once with nothing removed.
+    # Our model also runs once without a removal.
     slow /= SAMPLE + 1
     return Times(len(every), len(pairs), plain * len(every), slow * len(every), fast, whole)
 
 
 def main() -> None:
-    """Prints one line for each way."""
+    """Print one line for each way."""
     parser = argparse.ArgumentParser(description="Closed form against one removal at a time.")
     parser.add_argument("run", type=Path)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    found = measure(args.run, args.repeats)
-    print(f"{found.neurons} neurons, {found.pairs} pairs, all tasks, seconds")
-    print(f"one removal at a time, plain model      {found.plain:8.1f}")
-    print(f"one removal at a time, our model        {found.slow:8.1f}")
-    ratios = f"{found.plain / found.fast:.0f} and {found.slow / found.fast:.0f} times faster"
-    print(f"closed form                             {found.fast:8.3f}   {ratios}")
-    print(f"and survey, mean ablation, bootstrap    {found.whole:8.3f}")
+    times = measure(args.run, args.repeats)
+    print(f"{times.neurons} neurons, {times.pairs} pairs, all tasks, seconds")
+    print(f"one removal at a time, plain model      {times.plain:8.1f}")
+    print(f"one removal at a time, our model        {times.slow:8.1f}")
+    ratios = f"{times.plain / times.fast:.0f} and {times.slow / times.fast:.0f} times faster"
+    print(f"closed form                             {times.fast:8.3f}   {ratios}")
+    print(f"with mean ablation and bootstrap        {times.whole:8.3f}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""How fast: ours against the plain way, on this machine, as Markdown.
+"""Time our training and analysis against the plain loop on this machine.
 
-    python tests/benchmarks/speed.py --threads 4 --run runs/reference
-    python tests/benchmarks/speed.py --threads 4 --learn 0 1 2
+    python tests/benchmarks/timings/speed.py --threads 4 --run runs/reference
+    python tests/benchmarks/timings/speed.py --threads 4 --learn 0 1 2
 
-An epoch of preset `article`, validation included, against `baseline.py`, turn by turn, each in a
-process of its own as in use (after another's epoch the same memory is slower), medians; on a GPU
-also all its epochs; on a finished run, importance against one removal at a time and the commands'
-start-up; and, with `--learn`, the time until both tasks are right to the article's 98.1 %.
+Time an epoch of preset `article` with validation against `baseline.py`, turn by turn, each in a
+process of its own, and take medians. In one process the epoch that runs second is slower. On a GPU,
+time all epochs of the preset too. With `--run`, time importance against one removal at a time, and
+each command. With `--learn`, time training until both tasks reach the source's 98.1 %.
 """
 
 import argparse
@@ -28,8 +28,7 @@ from tempfile import TemporaryDirectory
 import baseline
 import importance
 import torch
-from tables import print_header, print_row
-from timing import seconds
+from shared import print_header, print_row, seconds
 
 from toytask_cli.dataset import build_grid
 from toytask_cli.device import find_device, find_precision
@@ -38,17 +37,17 @@ from toytask_cli.recipe import resolve
 from toytask_cli.runs.run import Run
 from toytask_cli.training.loop import Trainer
 
-LEARNT = 0.981  # the article's accuracy
-LIMIT = 1000  # epochs, if it is not reached before
+LEARNT = 0.981  # the source's accuracy
+LIMIT = 1000  # epochs
 
 
-def compared(what: str, plain: float, ours: float) -> None:
-    """A line of the table of ratios, from seconds."""
+def print_comparison(what: str, plain: float, ours: float) -> None:
+    """Print one row of the table of ratios, from seconds."""
     print_row(what, f"{plain:.3g} s", f"{ours:.3g} s", f"{plain / ours:.1f}")
 
 
 def trainer(preset: str, device: str, precision: torch.dtype, seed: int = 0) -> Trainer:
-    """A fresh run, nothing written to disk."""
+    """Return a new training that writes nothing to disk."""
     recipe = resolve(preset, {"seed": seed})
     grid = build_grid(recipe)
     model = new_model(recipe, len(grid.tokenizer)).to(find_device(device))
@@ -56,62 +55,68 @@ def trainer(preset: str, device: str, precision: torch.dtype, seed: int = 0) -> 
 
 
 def precisions(device: str) -> list[str]:
-    """Float32, and bfloat16 where the hardware multiplies it."""
+    """Return float32, and bfloat16 if the hardware multiplies it."""
     best = str(find_precision("auto", torch.device(device))).removeprefix("torch.")
     return ["float32"] if best == "float32" else ["float32", best]
 
 
-class Contestant:
-    """Trains in a process of its own, an epoch whenever asked."""
+class EpochProcess:
+    """A training in a process of its own, one epoch at a time.
+
+    Args:
+        kind: `plain`, or the precision of our training.
+        device: device to train on.
+    """
 
     epoch: Callable[[], object]
 
     def __init__(self, kind: str, device: str):
         context, threads = get_context("spawn"), torch.get_num_threads()
-        self.process = ProcessPoolExecutor(1, context, Contestant._start, (kind, device, threads))
+        self.process = ProcessPoolExecutor(1, context, EpochProcess._start, (kind, device, threads))
 
     def turn(self) -> float:
-        """Seconds of its next epoch."""
-        return self.process.submit(Contestant._turn).result()
+        """Train one epoch and return its seconds."""
+        return self.process.submit(EpochProcess._turn).result()
 
     @staticmethod
     def _start(kind: str, device: str, threads: int) -> None:
-        """There: `kind` is `plain`, or our precision."""
         torch.set_num_threads(threads)
         if kind == "plain":
-            Contestant.epoch = baseline.Training(device).epoch
+            EpochProcess.epoch = baseline.Training(device).epoch
         else:
-            Contestant.epoch = trainer("article", device, getattr(torch, kind)).run().__next__
+            EpochProcess.epoch = trainer("article", device, getattr(torch, kind)).run().__next__
 
     @staticmethod
     def _turn() -> float:
-        return seconds(Contestant.epoch)
+        return seconds(EpochProcess.epoch)
 
 
 def compare_epochs(device: str, repeats: int) -> float:
-    """One line for each precision, the first epoch of each left out; the plain epoch's median."""
-    contestants = {kind: Contestant(kind, device) for kind in ("plain", *precisions(device))}
+    """Print one row for each precision, without first epochs; return the plain median."""
+    processes = {kind: EpochProcess(kind, device) for kind in ("plain", *precisions(device))}
     with ExitStack() as stack:
-        for contestant in contestants.values():
-            stack.enter_context(contestant.process)
-        turns = [{k: each.turn() for k, each in contestants.items()} for _ in range(repeats + 1)]
-    medians = {kind: median(turn[kind] for turn in turns[1:]) for kind in contestants}
+        for process in processes.values():
+            stack.enter_context(process.process)
+        turns = [
+            {kind: each.turn() for kind, each in processes.items()} for _ in range(repeats + 1)
+        ]
+    medians = {kind: median(turn[kind] for turn in turns[1:]) for kind in processes}
     plain = medians.pop("plain")
     for kind, epoch in medians.items():
-        compared(f"epoch with validation, {device}, {kind}", plain, epoch)
+        print_comparison(f"epoch with validation, {device}, {kind}", plain, epoch)
     return plain
 
 
 def compare_runs(device: str, plain_epoch: float) -> None:
-    """All epochs of preset `article` and their validation: ours run, the plain ones reckoned."""
+    """Print the time of all epochs of preset `article`; the plain time is extrapolated."""
     recipe = resolve("article", {})
     run = trainer("article", device, find_precision("auto", torch.device(device))).run
     what = f"{recipe.epochs} epochs with validation, {device} (plain: median epoch times epochs)"
-    compared(what, recipe.epochs * plain_epoch, seconds(lambda: deque(run(), maxlen=0)))
+    print_comparison(what, recipe.epochs * plain_epoch, seconds(lambda: deque(run(), maxlen=0)))
 
 
 def time_to_learn(epochs: Iterable[float]) -> float:
-    """Seconds until an epoch's worst task is learnt."""
+    """Return the seconds until every task is learnt."""
     start = time.perf_counter()
     for number, accuracy in enumerate(epochs, start=1):
         if accuracy >= LEARNT:
@@ -122,7 +127,7 @@ def time_to_learn(epochs: Iterable[float]) -> float:
 
 
 def compare_learning(device: str, seeds: list[int]) -> None:
-    """Median time to the article's accuracy: its loop and recipe, against ours by default."""
+    """Print the median time to the source's accuracy, of its loop and of our default recipe."""
     plain, ours = [], []
     for seed in seeds:
         training = baseline.Training(device, seed)
@@ -132,54 +137,54 @@ def compare_learning(device: str, seeds: list[int]) -> None:
         accuracies = (min(r.validation["accuracy"].values()) for r in records if r.validation)
         ours.append(time_to_learn(accuracies))
     what = f"until both tasks are {100 * LEARNT:g} % right, {device}, {len(seeds)} seeds"
-    compared(what, median(plain), median(ours))
+    print_comparison(what, median(plain), median(ours))
 
 
 def compare_importance(run: Path, repeats: int) -> None:
-    """All neurons, all validation pairs, all tasks."""
-    found = importance.measure(run, repeats)
-    what = f"importance of {found.neurons} neurons, {found.pairs} pairs"
-    compared(what, found.plain, found.fast)
-    compared(f"{what}, plain way by our model", found.slow, found.fast)
+    """Print the time to score all neurons on all validation pairs and tasks."""
+    times = importance.measure(run, repeats)
+    what = f"importance of {times.neurons} neurons, {times.pairs} pairs"
+    print_comparison(what, times.plain, times.fast)
+    print_comparison(f"{what}, one at a time with our model", times.slow, times.fast)
 
 
-def start_up(run: Path, repeats: int) -> None:
-    """The commands on a finished run, figures left out, beside what importing torch takes."""
+def print_command_times(run: Path, repeats: int) -> None:
+    """Print the time of each command without figures, and of importing torch."""
     python, command = [sys.executable], [sys.executable, "-m", "toytask_cli"]
-    plain = "--no-figures"
+    no_figures = "--no-figures"
     calls = {
         "import torch": [*python, "-c", "import torch"],
         "--help": [*command, "--help"],
-        "eval": [*command, "eval", str(run), plain],
-        "sparsity": [*command, "sparsity", str(run), plain],
-        "importance": [*command, "importance", str(run), plain],
-        "ablate": [*command, "ablate", str(run), plain, "--remove", first_task(run)],
+        "eval": [*command, "eval", str(run), no_figures],
+        "sparsity": [*command, "sparsity", str(run), no_figures],
+        "importance": [*command, "importance", str(run), no_figures],
+        "ablate": [*command, "ablate", str(run), no_figures, "--remove", first_task(run)],
     }
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(repeats):
         for name, call in calls.items():
-            times[name].append(seconds(lambda call=call: silently(call)))
+            times[name].append(seconds(lambda call=call: run_quietly(call)))
     print()
     print_header("command", "seconds", "beyond `import torch`")
     importing = median(times["import torch"])
-    for name, taken in times.items():
-        beyond = "" if name in ("import torch", "--help") else f"{median(taken) - importing:.2f}"
-        print_row(f"`{name}`", f"{median(taken):.2f}", beyond)
+    for name, turns in times.items():
+        beyond = "" if name in ("import torch", "--help") else f"{median(turns) - importing:.2f}"
+        print_row(f"`{name}`", f"{median(turns):.2f}", beyond)
 
 
 def first_task(run: Path) -> str:
-    """The name of a task that the run has learnt."""
+    """Return the name of the run's first task."""
     return Run.open(run).config.recipe.tasks[0]
 
 
-def silently(call: list[str]) -> None:
-    """Runs a program, whose output is thrown away."""
+def run_quietly(call: list[str]) -> None:
+    """Run a program without its output."""
     subprocess.run(call, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
 
 
 def main() -> None:
-    """Prints the tables."""
-    parser = argparse.ArgumentParser(description="Ours against the plain way, as Markdown.")
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description="Our speed against the plain loop.")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument(
@@ -206,7 +211,9 @@ def main() -> None:
         compare_learning(device, args.learn)
     if args.run:
         with TemporaryDirectory() as scratch:
-            start_up(Path(shutil.copytree(args.run, Path(scratch) / "run")), args.repeats)
+            print_command_times(
+                Path(shutil.copytree(args.run, Path(scratch) / "run")), args.repeats
+            )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
 """Is the ability deleted, or only suppressed? How fast a removed task comes back.
 
-    python tests/benchmarks/relearning.py runs/reference --out figures
+    python tests/benchmarks/experiments/relearning.py runs/reference --out figures
 
-Fine-tunes on the training part while the task's neurons are held removed at every step, by the
-recipe's first phase: constant rate after a warm-up, β off. The SAE's error is kept or dropped; the
-SAE is trained as well or frozen, since a removed neuron that may learn not to fire lets x pass as
-it was. Beside it, the steps that the run itself took from fresh weights. Accuracy is exact match
-on validation with the neurons removed; they are chosen at tolerance 0.1.
+Fine-tune on the train split with the task's neurons removed at every step, as in the recipe's first
+phase: constant rate after a warm-up, β off. The SAE's error is kept or dropped. The SAE is trained
+as well, or frozen, because a removed neuron that learns not to fire takes nothing away from x. The
+last course is that of the run itself from fresh weights. Accuracy is exact match on validation with
+the neurons removed; they are chosen at tolerance 0.1.
 """
 
 from dataclasses import dataclass, replace
@@ -16,8 +16,7 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
-from shared import CPU, neurons_by_task, parser, percent, save
-from tables import print_table
+from shared import CPU, neurons_by_task, parser, percent, print_table, save
 from torch import Tensor
 
 from toytask_cli.analysis.matched import Matched
@@ -35,7 +34,7 @@ SHARES = (0.5, 0.95)  # of the accuracy before the removal
 
 @dataclass(frozen=True)
 class Course:
-    """How accuracy went, from some weights on."""
+    """The accuracy after some steps of training."""
 
     label: str
     steps: list[int]  # of gradient descent, ascending
@@ -43,12 +42,12 @@ class Course:
 
 
 class FineTuning:
-    """Trains a run's model with neurons held removed.
+    """Training of a run's model with neurons removed.
 
     Args:
-        run: where the model is; each course starts from its weights.
+        run: the run whose weights each course starts from.
         grid: its examples.
-        limit: epochs of a course at most.
+        limit: largest number of epochs of a course.
     """
 
     def __init__(self, run: Run, grid: Grid, limit: int):
@@ -57,51 +56,53 @@ class FineTuning:
         self.recipe = replace(run.config.recipe, epochs=limit, separate_epochs=0)
 
     def course(self, neurons: Tensor, error: str, sae: str, task: int, goal: float) -> Course:
-        """Until the task is back.
+        """Train until the task is back, and return the accuracies on the way.
 
         Args:
             neurons: [k] indices.
             error: a key of `ERRORS`.
             sae: `trained` or `frozen`.
             task: index of the task.
-            goal: accuracy on validation at which it is back.
+            goal: accuracy on validation at which the task is back.
         """
         model = self.run.model(self.grid, CPU)
         model.sae.requires_grad_(sae == "trained")
         trainer = Trainer(self.recipe, self.grid, model, getattr(torch, self.run.config.precision))
         course = Course(f"error {error}, SAE {sae}", [], [])
 
-        def look(step: int) -> None:
-            """After every step of the first epoch, and at the end of the others."""
+        def record(step: int) -> None:
+            """Record accuracy after every step of the first epoch, and at the end of the others."""
             if trainer.progress.epoch == 0 or step == trainer.steps_per_epoch:
                 course.steps.append(trainer.progress.epoch * trainer.steps_per_epoch + step)
                 metrics = trainer.engine.validate(trainer.validation, Coefficients(1, 0, 0))
                 course.accuracy.append(metrics["accuracy"].tolist())
 
         with ablate_neurons(trainer.engine.model, neurons, error):
-            look(0)
-            for _ in trainer.run(lambda: course.accuracy[-1][task] >= goal, look):
+            record(0)
+            for _ in trainer.run(lambda: course.accuracy[-1][task] >= goal, record):
                 pass
         return course
 
 
 def from_scratch(run: Run, grid: Grid) -> Course:
-    """The first phase of the run itself, nothing removed, from its metrics."""
+    """Return the first phase of the run itself, from its metrics."""
     lines = [m for m in run.read_metrics() if m["phase"] == LEARN and m["validation"]]
     accuracy = [[m["validation"]["accuracy"][task.name] for task in grid.tasks] for m in lines]
-    an_epoch = -(-len(grid.split("train")) // run.config.recipe.batch_size)
-    return Course("from fresh weights", [line["epoch"] * an_epoch for line in lines], accuracy)
+    steps_per_epoch = -(-len(grid.split("train")) // run.config.recipe.batch_size)
+    return Course(
+        "from fresh weights", [line["epoch"] * steps_per_epoch for line in lines], accuracy
+    )
 
 
 def steps_until(course: Course, task: int, goal: float) -> str:
-    """When the task's accuracy was first seen at the goal or above."""
+    """Return the first step at which the task's accuracy is at the goal or above."""
     both = zip(course.steps, course.accuracy, strict=True)
     first = next((step for step, accuracy in both if accuracy[task] >= goal), None)
     return f"not in {course.steps[-1]}" if first is None else str(first)
 
 
 def cells(course: Course, grid: Grid, task: int, before: float) -> list[str]:
-    """A line of the table."""
+    """Return one row of the table."""
     others = [accuracy for i, accuracy in enumerate(course.accuracy[-1]) if i != task]
     start = percent(course.accuracy[0][task]) if course.steps[0] == 0 else "–"
     until = [steps_until(course, task, share * before) for share in SHARES]
@@ -109,11 +110,11 @@ def cells(course: Course, grid: Grid, task: int, before: float) -> list[str]:
 
 
 def draw(courses: list[list[Course]], grid: Grid) -> Figure:
-    """Accuracy of the removed task over the steps, one panel a task."""
+    """Draw the removed task's accuracy over the steps, one panel for each task."""
     with style():
         figure, axes = panels(len(courses))
-        for task, (axis, mine) in enumerate(zip(axes, courses, strict=True)):
-            for course in mine:
+        for task, (axis, task_courses) in enumerate(zip(axes, courses, strict=True)):
+            for course in task_courses:
                 shares = 100 * np.array(course.accuracy)[:, task]
                 axis.plot(course.steps, shares, marker="o", markersize=4, label=course.label)
             axis.set_xscale("symlog", linthresh=1)
@@ -126,7 +127,7 @@ def draw(courses: list[list[Course]], grid: Grid) -> Figure:
 
 
 def main() -> None:
-    """Prints one line a course, as Markdown."""
+    """Print one row for each course."""
     options = parser(__doc__)
     options.add_argument("--limit", type=int, default=20, help="epochs of fine-tuning at most")
     args = options.parse_args()
@@ -148,7 +149,11 @@ def main() -> None:
     header = ["removed", "fine-tuned", "at the start %", *shares, "least of the kept, at the end %"]
     print_table(
         header,
-        (cells(c, grid, task, before[task]) for task, mine in enumerate(courses) for c in mine),
+        (
+            cells(c, grid, task, before[task])
+            for task, task_courses in enumerate(courses)
+            for c in task_courses
+        ),
     )
     if args.out:
         save(draw(courses, grid), args.out, "relearning")

@@ -1,10 +1,10 @@
-"""What it costs to grow: more examples, more neurons, more tasks. A table, and a figure.
+"""Time training and analysis for more examples, more neurons and more tasks.
 
-    python tests/benchmarks/growth.py --threads 4 --repeats 5 --figure growth.png
+    python tests/benchmarks/timings/growth.py --threads 4 --repeats 5 --figure growth.png
 
-Every case runs in a process of its own, for its peak of memory, and in turn with the others;
-medians. The weights are fresh, and the model's own answers stand in for the true ones, so that
-every pair is judged, as after training. Biases are lowered so that 2 % of the neurons fire at a
+Run every case in a process of its own, which gives its peak of memory, in turn with the others, and
+take medians. The weights are new. The model's own answers replace the true ones, so that all pairs
+are right and used, as after training. Biases are lowered so that 2 % of the neurons fire at a
 position, about as many as in a trained model.
 """
 
@@ -21,8 +21,7 @@ from statistics import median, median_low
 from typing import Any
 
 import torch
-from tables import print_table
-from timing import seconds
+from shared import print_header, print_row, seconds
 
 from toytask_cli.analysis.ablation import ablate
 from toytask_cli.analysis.importance import score_neurons
@@ -38,7 +37,7 @@ from toytask_cli.training.step import Engine
 
 STEPS = 12
 TICKS = (0.1, 0.2, 0.5, 1, 1.2, 1.5, 2, 5, 10, 20, 50)  # multiples of the smallest case's cost
-SMALL = {"d_model": 64, "d_ff": 256}  # so that the axes of growth weigh more than the rest
+SMALL = {"d_model": 64, "d_ff": 256}  # so that most of the cost grows with the axes
 AXES: dict[str, list[dict[str, Any]]] = {
     "examples": [{"digits": digits} for digits in (1, 2, 3)],
     "neurons": [{"d_sae": 4**power} for power in (4, 5, 6, 7)],
@@ -59,14 +58,14 @@ COLUMNS = {
 
 
 def recipe_of(case: dict[str, Any]) -> Any:
-    """A small model; with three digits few of the many pairs, since the cost is by the pair."""
+    """Return a small recipe; with three digits, costs per pair are measured on few pairs."""
     few = {"train_fraction": 0.99, "validation_fraction": 0.005} if case.get("digits") == 3 else {}
     return resolve("default", {**SMALL, **few, **case})
 
 
 @torch.no_grad()
 def make_like_trained(model: Transformer, grid: Grid) -> None:
-    """Few neurons fire, and nothing but numbers is written."""
+    """Make few neurons fire, and the readout write numbers only."""
     d_sae, d_model = model.sae.encoder.weight.shape
     # x has variance 1 in every dimension, a Xavier-uniform weight 2 / (d_model + d_sae).
     model.sae.encoder.bias -= 2 * math.sqrt(d_model * 2 / (d_model + d_sae))
@@ -74,25 +73,25 @@ def make_like_trained(model: Transformer, grid: Grid) -> None:
 
 
 def answered_by(model: Transformer, grid: Grid) -> Grid:
-    """The grid with what the model itself writes as the right answers of the pairs to judge."""
+    """Return the grid with the model's predictions as the answers of all matched pairs."""
     answers = grid.answers.clone()
     answers[..., 0] = BOS
     for pairs in grid.matched_pairs():
         for task, examples in enumerate(grid.matched(pairs)):
-            said, _ = decode_greedily(model, examples.prompts, answers.shape[-1] - 1)
-            answers[task, pairs, 1:] = said.to(answers.dtype)
+            predictions, _ = decode_greedily(model, examples.prompts, answers.shape[-1] - 1)
+            answers[task, pairs, 1:] = predictions.to(answers.dtype)
     return replace(grid, answers=answers)
 
 
 def measure(case: dict[str, Any]) -> dict[str, float]:
-    """The costs of one case, in this process."""
+    """Return the costs of one case, measured in this process."""
     recipe = recipe_of(case)
     grid = build_grid(recipe)
     model = new_model(recipe, len(grid.tokenizer))
     precision = find_precision("auto", torch.device("cpu"))
-    part = grid.split("train")
-    drawn = torch.randperm(len(part), generator=generator(recipe.seed, "batches"))
-    examples = part.take(drawn[: recipe.batch_size])
+    train = grid.split("train")
+    order = torch.randperm(len(train), generator=generator(recipe.seed, "batches"))
+    examples = train[order[: recipe.batch_size]]
     engine = Engine(replace(recipe, lr=1e-9), model, len(grid.tasks), precision)
     coefficients = Phase(SEPARATE, 0).coefficients(recipe)
     steps = [seconds(lambda: engine.step(examples, 1e-9, coefficients)) for _ in range(STEPS)]
@@ -115,37 +114,37 @@ def measure(case: dict[str, Any]) -> dict[str, float]:
     }
 
 
-def measured_in_turn(repeats: int, threads: int) -> dict[str, list[dict[str, float]]]:
-    """Axis → the costs of each of its cases, medians of so many turns."""
+def measure_in_turn(repeats: int, threads: int) -> dict[str, list[dict[str, float]]]:
+    """Return, for each axis, the costs of its cases, medians over the repeats."""
     cases = [(axis, case) for axis, cases in AXES.items() for case in cases]
-    turns = [[measured_apart(case, threads) for _, case in cases] for _ in range(repeats)]
-    found: dict[str, list[dict[str, float]]] = {axis: [] for axis in AXES}
+    turns = [[measure_in_process(case, threads) for _, case in cases] for _ in range(repeats)]
+    costs: dict[str, list[dict[str, float]]] = {axis: [] for axis in AXES}
     for (axis, _), rows in zip(cases, zip(*turns, strict=True), strict=True):
-        found[axis].append({name: median_low(row[name] for row in rows) for name in COLUMNS})
-    return found
+        costs[axis].append({name: median_low(row[name] for row in rows) for name in COLUMNS})
+    return costs
 
 
-def measured_apart(case: dict[str, Any], threads: int) -> dict[str, float]:
-    """`measure` in a process of its own."""
+def measure_in_process(case: dict[str, Any], threads: int) -> dict[str, float]:
+    """Return the costs of one case, measured in a process of its own."""
     call = [sys.executable, __file__, "--threads", str(threads), "--case", json.dumps(case)]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     done = subprocess.run(call, stdout=subprocess.PIPE, check=True, env=environment)
-    found: dict[str, float] = json.loads(done.stdout)
-    return found
+    costs: dict[str, float] = json.loads(done.stdout)
+    return costs
 
 
 def number(value: float) -> str:
-    """Whole numbers in full, measurements to three digits."""
+    """Return whole numbers in full, measurements to three digits."""
     return f"{value:,}" if isinstance(value, int) else f"{value:.3g}"
 
 
-def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
-    """One panel an axis of growth: each cost, as a multiple of that of the first case."""
+def draw(costs: dict[str, list[dict[str, float]]], path: Path) -> None:
+    """Draw one panel for each axis: the costs as multiples of the first case's."""
     from toytask_cli.figures.style import panels, png, style
 
     with style():
-        figure, axes = panels(len(found))
-        for (axis, rows), panel in zip(found.items(), axes, strict=True):
+        figure, axes = panels(len(costs))
+        for (axis, rows), panel in zip(costs.items(), axes, strict=True):
             for cost in ("step", "importance", "ablate", "memory"):
                 values = [row[cost] / rows[0][cost] for row in rows]
                 panel.plot([row[axis] for row in rows], values, "o-", label=COLUMNS[cost])
@@ -161,8 +160,8 @@ def draw(found: dict[str, list[dict[str, float]]], path: Path) -> None:
 
 
 def main() -> None:
-    """Measures every case and shows the costs."""
-    parser = argparse.ArgumentParser(description="What it costs to grow.")
+    """Measure every case, and print and draw the costs."""
+    parser = argparse.ArgumentParser(description="Cost of growing.")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--repeats", type=int, default=1, help="turns to take medians of")
     parser.add_argument("--figure", type=Path, help="PNG to draw")
@@ -172,11 +171,12 @@ def main() -> None:
     if args.case is not None:
         print(json.dumps(measure(args.case)))
         return
-    found = measured_in_turn(args.repeats, args.threads)
-    rows = [row for rows in found.values() for row in rows]
-    print_table(list(COLUMNS.values()), ([number(row[name]) for name in COLUMNS] for row in rows))
+    costs = measure_in_turn(args.repeats, args.threads)
+    print_header(*COLUMNS.values())
+    for row in (row for rows in costs.values() for row in rows):
+        print_row(*(number(row[name]) for name in COLUMNS))
     if args.figure:
-        draw(found, args.figure)
+        draw(costs, args.figure)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Are they neurons of a task, or of answers that have two tokens?
+"""Do the removed neurons stand for a task, or for answers of two tokens?
 
-    python tests/benchmarks/same_answer.py runs/reference --out figures
+    python tests/benchmarks/experiments/same_answer.py runs/reference --out figures
 
-Sums have an answer of one token, concats mostly of two. But `1C9` and `12+7` both have the answer
-`19`. If neurons stood for an answer's length or for its tokens, removing concat would spare the
-concats of one token, and removing sum would take them along. Each line is a group of answers, on
+The answer of a sum is one token, that of a concat mostly two. But `1C9` and `12+7` both have the
+answer `19`. If neurons stood for an answer's length or for its tokens, removing concat would spare
+the concats of one token, and removing sum would remove them too. Each row is a group of answers to
 pairs that neither weights nor neurons were chosen on; neurons are chosen at tolerance 0.1.
 """
 
@@ -16,8 +16,7 @@ import seaborn as sns
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
-from shared import CPU, neurons_by_task, parser, percent, save
-from tables import print_table
+from shared import CPU, neurons_by_task, parser, percent, print_table, save
 from torch import Tensor
 
 from toytask_cli.analysis.evaluation import Accuracy
@@ -35,68 +34,68 @@ ONE_TOKEN, MORE_TOKENS = "sum", "concat"
 
 @dataclass(frozen=True)
 class Measured:
-    """A group of answers with some neurons removed."""
+    """The accuracy of a group of answers with some neurons removed."""
 
     exact: Accuracy
-    first: float  # share of the answers whose first number is right
-    second: float | None  # of their second numbers, given the true first; None where none has one
-    end: float  # of their `E`, given the true numbers
+    first: float  # share of answers whose first number is right
+    second: float | None  # share whose second number is right after the true first, if any has one
+    end: float  # share whose `E` is right after the true numbers
 
 
 def groups_of(grid: Grid, seed: int) -> dict[str, Examples]:
-    """Label → examples to report on; groups that are empty are left out."""
+    """Return the groups to report on by label, without the empty ones."""
     _, pairs = grid.matched_pairs()
     names = grid.task_names
     sums = grid.matched(pairs)[names.index(ONE_TOKEN)]
     concats = grid.matched(pairs)[names.index(MORE_TOKENS)]
     length = is_number(concats.answers[:, 1:]).sum(dim=1)
-    one = concats.take(length == 1)
-    merged_tokens = grid.merged_tokens()[names.index(MORE_TOKENS), pairs]
+    one = concats[length == 1]
+    merged = grid.merged_tokens()[names.index(MORE_TOKENS), pairs]
     groups = {
         f"{ONE_TOKEN}, all": sums,
-        f"{ONE_TOKEN}, an answer that concats of one token have too": sums.take(
+        f"{ONE_TOKEN}, an answer that concats of one token have too": sums[
             torch.isin(sums.answers[:, 1], one.answers[:, 1])
-        ),
+        ],
         f"{ONE_TOKEN}, one for each concat of one token, same answer": like(
             sums, one, generator(seed, "same answer")
         ),
         f"{MORE_TOKENS}, one token": one,
-        f"{MORE_TOKENS}, two tokens, the operands": concats.take((length == 2) & ~merged_tokens),
-        f"{MORE_TOKENS}, two tokens, re-split": concats.take((length == 2) & merged_tokens),
+        f"{MORE_TOKENS}, two tokens, the operands": concats[(length == 2) & ~merged],
+        f"{MORE_TOKENS}, two tokens, digits merged": concats[(length == 2) & merged],
     }
     return {label: examples for label, examples in groups.items() if len(examples)}
 
 
 def is_number(targets: Tensor) -> Tensor:
-    """Whether each token of an answer after its `B` is a number, not its `E` or padding."""
+    """Return whether each token after `B` is a number, not `E` or padding."""
     return (targets != EOS) & (targets != PAD)
 
 
 def like(examples: Examples, others: Examples, draw: torch.Generator) -> Examples:
-    """Random examples with the answers of the others, each as often as far as there are enough."""
-    shuffled = examples.take(torch.randperm(len(examples), generator=draw))
+    """Return random examples with the others' answers, each as often if there are enough."""
+    shuffled = examples[torch.randperm(len(examples), generator=draw)]
     answers, counts = others.answers.unique(dim=0, return_counts=True)
     rows = [
         (shuffled.answers == answer).all(dim=1).nonzero()[:count, 0]
         for answer, count in zip(answers, counts.tolist(), strict=True)
     ]
-    return shuffled.take(torch.cat([torch.empty(0, dtype=torch.int64), *rows]))
+    return shuffled[torch.cat([torch.empty(0, dtype=torch.int64), *rows])]
 
 
 def measure(
     model: Transformer, examples: Examples, sets: Sequence[Tensor | None]
 ) -> list[Measured]:
-    """The examples, of which there must be some, with each set of neurons removed."""
+    """Return the accuracy of some examples, one or more, with each set of neurons removed."""
     hits: list[list[Tensor]] = [[] for _ in sets]
     length = examples.answers.shape[1] - 1
     for number, batch, logits in logits_without(model, residuals(model, examples), sets):
         hit = logits.argmax(dim=-1) == batch.answers[:, 1:]
         hits[number].append(F.pad(hit, (0, length - hit.shape[1])))
-    return [_measured(torch.cat(found).cpu(), examples.answers[:, 1:]) for found in hits]
+    return [_measured(torch.cat(rows).cpu(), examples.answers[:, 1:]) for rows in hits]
 
 
 def _measured(hit: Tensor, targets: Tensor) -> Measured:
-    """From [n, length] which tokens are right, and the tokens that would be."""
+    """Return the accuracy from [n, length] right tokens and target tokens."""
     exact = Accuracy.of((hit | (targets == PAD)).all(dim=1))
     assert exact is not None
     later = is_number(targets)[:, 1:]
@@ -108,9 +107,9 @@ def _measured(hit: Tensor, targets: Tensor) -> Measured:
     )
 
 
-def cells(label: str, found: Sequence[Measured]) -> list[str]:
-    """A line of the table: before, then two cells for each removal."""
-    before, *after = found
+def cells(label: str, measured: Sequence[Measured]) -> list[str]:
+    """Return one row of the table: before, then two cells for each removal."""
+    before, *after = measured
     row = [label, str(before.exact.n), percent(before.exact.accuracy)]
     for one in after:
         low, high = one.exact.ci95
@@ -120,22 +119,22 @@ def cells(label: str, found: Sequence[Measured]) -> list[str]:
     return row
 
 
-def draw_groups(found: dict[str, list[Measured]], removed: Sequence[str]) -> Figure:
-    """Exact match of every group, before and after each removal, with 95 % intervals."""
+def draw_groups(measured: dict[str, list[Measured]], removed: Sequence[str]) -> Figure:
+    """Draw exact match of every group before and after each removal, with 95 % intervals."""
     labels = ["before", *(f"{task} removed" for task in removed)]
     height = 0.8 / len(labels)
     with style():
         figure, (axis,) = panels(1, width=8.5, height=4.6)
-        places = np.arange(len(found))
+        rows = np.arange(len(measured))
         for i, label in enumerate(labels):
-            exact = [group[i].exact for group in found.values()]
+            exact = [group[i].exact for group in measured.values()]
             shares = np.array([100 * one.accuracy for one in exact])
             ends = np.array([[100 * one.ci95[end] for one in exact] for end in (0, 1)])
             axis.barh(
-                places + (i - (len(labels) - 1) / 2) * height, shares, height, label=label,
+                rows + (i - (len(labels) - 1) / 2) * height, shares, height, label=label,
                 xerr=abs(ends - shares), capsize=2, error_kw={"elinewidth": 1},
             )  # fmt: skip
-        axis.set_yticks(places, labels=[label.replace(", ", ",\n", 1) for label in found])
+        axis.set_yticks(rows, labels=[label.replace(", ", ",\n", 1) for label in measured])
         axis.invert_yaxis()
         axis.set(xlabel="exact match on unseen pairs (%)", xlim=(0, 104))
         axis.legend(ncols=len(labels), loc="lower center", bbox_to_anchor=(0.4, 1), frameon=False)
@@ -145,22 +144,22 @@ def draw_groups(found: dict[str, list[Measured]], removed: Sequence[str]) -> Fig
 
 
 def main() -> None:
-    """Prints one line a group, as Markdown."""
+    """Print one row for each group."""
     args = parser(__doc__).parse_args()
     run = Run.open(args.run)
     grid, seed = run.grid(), run.config.recipe.seed
     model = run.model(grid, CPU)
     removed = neurons_by_task(model, grid, seed)
     sets = [AS_TRAINED, *removed.values()]
-    found = {
+    measured = {
         label: measure(model, examples, sets) for label, examples in groups_of(grid, seed).items()
     }
     header = ["answers", "n", "before %"]
     for task in removed:
         header += [f"{task} removed % (95 % interval)", "first / second / `E` %"]
-    print_table(header, (cells(label, row) for label, row in found.items()))
+    print_table(header, (cells(label, row) for label, row in measured.items()))
     if args.out:
-        save(draw_groups(found, list(removed)), args.out, "same-answer")
+        save(draw_groups(measured, list(removed)), args.out, "same-answer")
 
 
 if __name__ == "__main__":

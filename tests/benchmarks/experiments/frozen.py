@@ -1,12 +1,12 @@
 """Does an SAE that is trained afterwards, on a frozen model, separate the tasks?
 
-    python tests/benchmarks/frozen.py runs/reference --out figures
+    python tests/benchmarks/experiments/frozen.py runs/reference --out figures
 
-Draws the run's SAE anew and trains it alone, the transformer frozen, with the recipe's α and λ,
-without β and with it, the rate falling to zero. Where the run was trained with β, its transformer
-was shaped by it, so try a run of `--beta 0` as well. Neurons are chosen on validation. What is left
-of the removed task and the accuracy of the others are exact match on test: at tolerance 0.1, at the
-automatic one, and at the point of the curve with the widest gap on validation.
+Train a new SAE on the run's transformer, which is frozen, with the recipe's α and λ, without β and
+with it, the rate falling to zero. A transformer that was trained with β is shaped by it, so compare
+with a run of `--beta 0`. Neurons are chosen on validation. The accuracy left of the removed task
+and the least of the others are exact match on test: at tolerance 0.1, at the automatic tolerance,
+and at the point of the curve with the widest gap on validation.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,7 @@ import numpy as np
 import seaborn as sns
 import torch
 from matplotlib.figure import Figure
-from shared import CPU, TOLERANCE, parser, percent, save, scores_of
-from tables import print_table
+from shared import CPU, TOLERANCE, parser, percent, print_table, save, scores_of
 from torch import Tensor, nn
 
 from toytask_cli.analysis.ablation import largest_that_keeps
@@ -39,7 +38,7 @@ JOINT = "trained with the model"
 
 @dataclass(frozen=True)
 class Effect:
-    """What one task's removals do on test."""
+    """The effect of removing one task on test accuracy."""
 
     sae: str
     removed: str
@@ -52,7 +51,7 @@ class Effect:
 
 @torch.no_grad()
 def draw_sae(model: Transformer, seed: int) -> None:
-    """Gives the SAE fresh weights, drawn as at the start of training."""
+    """Give the SAE new weights, drawn as at the start of training."""
     draw = generator(seed, "frozen SAE")
     for layer in (model.sae.encoder, model.sae.decoder):
         nn.init.xavier_uniform_(layer.weight, generator=draw)
@@ -60,7 +59,7 @@ def draw_sae(model: Transformer, seed: int) -> None:
 
 
 def train_sae(run: Run, grid: Grid, beta: float, epochs: int) -> Transformer:
-    """The run's model with an SAE that was trained afterwards."""
+    """Return the run's model with an SAE trained afterwards."""
     recipe = replace(run.config.recipe, beta=beta, epochs=epochs, separate_epochs=epochs)
     model = run.model(grid, CPU)
     draw_sae(model, recipe.seed)
@@ -73,7 +72,7 @@ def train_sae(run: Run, grid: Grid, beta: float, epochs: int) -> Transformer:
 
 
 def effects_of(model: Transformer, grid: Grid, sae: str, seed: int) -> list[Effect]:
-    """Every task removed, with the error kept and dropped."""
+    """Return the effect of removing each task, with the error kept and dropped."""
     scores = scores_of(model, grid, seed)
     importance = scores.tensors.importance
     unseen = Matched(model, grid, grid.matched_pairs()[1])
@@ -103,13 +102,13 @@ def effects_of(model: Transformer, grid: Grid, sae: str, seed: int) -> list[Effe
 
 
 def left_and_kept(right: Tensor, removed: int) -> tuple[float, float]:
-    """Accuracy of the removed task and the least of the others, from [task, pair]."""
+    """Return the removed task's accuracy and the least of the others', from [task, pair]."""
     shares = right.double().mean(dim=1).tolist()
     return shares[removed], min(share for i, share in enumerate(shares) if i != removed)
 
 
 def quality(model: Transformer, grid: Grid, sae: str) -> list[str]:
-    """A line of the first table: how good and how sparse an SAE is on its own."""
+    """Return a row of the first table: how good and how sparse an SAE is."""
     report, _ = measure_sparsity(model, grid, grid.report_split)
     by_tasks = report.neurons_by_tasks[-1]  # at the higher threshold
     variance = report.all.explained_variance
@@ -122,14 +121,14 @@ def quality(model: Transformer, grid: Grid, sae: str) -> list[str]:
 
 
 def cells(effect: Effect) -> list[str]:
-    """A line of the second table."""
+    """Return a row of the second table."""
     shares = (effect.at_tolerance, effect.automatic, effect.widest)
     pairs = [f"{percent(s[0])} / {percent(s[1])}" if s else "–" for s in shares]
     return [effect.sae, effect.removed, effect.error, *pairs]
 
 
 def draw(effects: Sequence[Effect]) -> Figure:
-    """Left against kept over all tolerances, the error kept: one panel a task."""
+    """Draw accuracy left against kept over all tolerances, the error kept, one panel a task."""
     removed = list(dict.fromkeys(effect.removed for effect in effects))
     with style():
         figure, axes = panels(len(removed))
@@ -140,14 +139,14 @@ def draw(effects: Sequence[Effect]) -> Figure:
                     axis.plot(*curve.T, marker="o", markersize=4, alpha=0.8, label=effect.sae)
             axis.set(title=f"{task} removed", xlabel=f"accuracy left of {task} (%)")
             axis.set(xlim=(-4, 104), ylim=(-4, 104))
-        axes[0].set_ylabel("accuracy that is kept (%)")
+        axes[0].set_ylabel("accuracy kept (%)")
         axes[0].legend(title="SAE", fontsize=8, loc="lower left")
         sns.despine(figure)
         return figure
 
 
 def main() -> None:
-    """Prints how good each SAE is, and what its removals do, as Markdown."""
+    """Print how good each SAE is, and the effect of its removals."""
     options = parser(__doc__)
     options.add_argument("--epochs", type=int, default=60, help="to train each SAE for")
     args = options.parse_args()
@@ -164,8 +163,8 @@ def main() -> None:
         for sae, model in models.items()
         for effect in effects_of(model, grid, sae, recipe.seed)
     ]
-    places = [f"at {TOLERANCE:g}", "automatic", "widest gap"]
-    header = ["SAE", "removed", "error", *(f"{place}: left / kept %" for place in places)]
+    points = [f"at {TOLERANCE:g}", "automatic", "widest gap"]
+    header = ["SAE", "removed", "error", *(f"{point}: left / kept %" for point in points)]
     print_table(header, map(cells, effects))
     if args.out:
         save(draw(effects), args.out, "frozen")

@@ -1,10 +1,10 @@
-"""The article's training loop as it describes it, written plainly: what our speed is measured by.
+"""The plain loop: the source's training as its text describes it, to compare our speed with.
 
-    python tests/benchmarks/baseline.py --epochs 3 --device cpu
+    python tests/benchmarks/timings/baseline.py --epochs 3 --device cpu
 
-`nn.Transformer` and a sparse autoencoder that trains with it; strings padded to 8 tokens and
-tokenised by maximal munch when they are asked for; a `DataLoader` with batches of 512 that are
-copied to the device one by one; `.item()` after every batch; validation after every epoch.
+`nn.Transformer` and a sparse autoencoder that is trained with it; strings padded to 8 tokens and
+tokenised by maximal munch whenever they are served; a `DataLoader` with batches of 512, each copied
+to the device; `.item()` after every batch; validation after every epoch.
 """
 
 import argparse
@@ -26,18 +26,18 @@ warnings.filterwarnings("ignore", "The PyTorch API of nested tensors")
 
 
 def all_examples() -> list[tuple[str, str]]:
-    """Every prompt with its answer."""
+    """Return every prompt with its answer."""
     return both_tasks([(a, b) for a in range(100) for b in range(100)])
 
 
 def both_tasks(pairs: list[tuple[int, int]]) -> list[tuple[str, str]]:
-    """The examples of these operands: sums, then concatenations."""
+    """Return the examples of these operands: sums, then concatenations."""
     sums = [(f"B{a}+{b}E", f"B{a + b}E") for a, b in pairs]
     return sums + [(f"B{a}C{b}E", f"B{a}{b}E") for a, b in pairs]
 
 
 class StringDataset(Dataset[tuple[Tensor, Tensor]]):
-    """Examples as strings, tokenised when they are asked for."""
+    """Examples as strings, tokenised when they are served."""
 
     def __init__(self, examples: list[tuple[str, str]]):
         self.examples = [tuple(text.ljust(LENGTH) for text in example) for example in examples]
@@ -50,7 +50,7 @@ class StringDataset(Dataset[tuple[Tensor, Tensor]]):
         return self.tokenize(prompt), self.tokenize(answer)
 
     def tokenize(self, text: str) -> Tensor:
-        """Takes the longest token that matches, again and again, and pads what is missing."""
+        """Return the token ids by longest match, padded."""
         ids: list[int] = []
         while text:
             token = next(text[:n] for n in (3, 2, 1) if text[:n] in VOCABULARY)
@@ -74,7 +74,7 @@ class Model(nn.Module):
         self.output = nn.Linear(d_model, vocabulary)
 
     def forward(self, prompts: Tensor, answers: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Logits, the transformer's output, its reconstruction, and the sparse activations."""
+        """Return logits, the transformer's output, its reconstruction, and the activations."""
         prompt_pads, answer_pads = prompts == PAD, answers == PAD
         causal = nn.Transformer.generate_square_subsequent_mask(
             answers.shape[1], device=answers.device, dtype=torch.bool
@@ -91,13 +91,13 @@ class Model(nn.Module):
         return self.output(out), out, self.sae_decoder(acts), acts
 
     def embed(self, tokens: Tensor) -> Tensor:
-        """Tokens with their positions."""
-        places = torch.arange(tokens.shape[1], device=tokens.device)
-        return self.embedding(tokens) + self.positions(places)
+        """Return the embedding of tokens at their positions."""
+        positions = torch.arange(tokens.shape[1], device=tokens.device)
+        return self.embedding(tokens) + self.positions(positions)
 
 
 def loss_and_hits(model: Model, prompts: Tensor, answers: Tensor) -> tuple[Tensor, Tensor]:
-    """The article's loss, and which answers match exactly."""
+    """Return the source's loss, and which answers match exactly."""
     targets = answers[:, 1:]
     logits, out, recon, acts = model(prompts, answers[:, :-1])
     ce = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), ignore_index=PAD)
@@ -110,8 +110,8 @@ class Training:
     """Data, model and optimiser.
 
     Args:
-        device: where the model is, and where every batch goes.
-        seed: of the weights, the split and the order of the batches.
+        device: device of the model and of every batch.
+        seed: seed of the weights, the split and the order of the batches.
     """
 
     def __init__(self, device: str, seed: int = 0):
@@ -131,7 +131,7 @@ class Training:
         self.best = float("inf")
 
     def epoch(self) -> tuple[float, float, float]:
-        """Trains on every batch, then validates: both losses, and the least of both accuracies."""
+        """Train one epoch; return both losses and the lower of both validation accuracies."""
         self.model.train()
         total = 0.0
         for prompts, answers in self.train_loader:
@@ -141,14 +141,14 @@ class Training:
             nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
             self.optimizer.step()
             total += loss.item()
-        validation, accuracy = self.judge(self.validation_loader)
+        validation, accuracy = self.evaluate(self.validation_loader)
         if validation < self.best:
             self.best = validation
             self.weights = {k: v.clone() for k, v in self.model.state_dict().items()}
         return total / len(self.train_loader), validation, accuracy
 
     def loss_without(self, neuron: int, examples: list[tuple[str, str]]) -> float:
-        """Mean loss on examples with what a neuron adds taken out of the transformer's output."""
+        """Return the mean loss with one neuron removed from the transformer's output."""
 
         def remove(_module: nn.Module, _args: object, out: Tensor) -> Tensor:
             acts = F.relu(self.model.sae_encoder(out))
@@ -156,29 +156,29 @@ class Training:
 
         hook = self.model.transformer.register_forward_hook(remove)
         try:
-            return self.judge(DataLoader(StringDataset(examples), batch_size=BATCH))[0]
+            return self.evaluate(DataLoader(StringDataset(examples), batch_size=BATCH))[0]
         finally:
             hook.remove()
 
     @torch.no_grad()
-    def judge(self, loader: DataLoader[tuple[Tensor, Tensor]]) -> tuple[float, float]:
-        """Mean loss over the batches, and exact match of the task that does worse."""
+    def evaluate(self, loader: DataLoader[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+        """Return the mean loss over the batches, and exact match of the worse task."""
         self.model.eval()
-        total, right, seen = 0.0, [0, 0], [0, 0]
+        total, right, counts = 0.0, [0, 0], [0, 0]
         for prompts, answers in loader:
             loss, hits = loss_and_hits(self.model, prompts.to(self.device), answers.to(self.device))
             total += loss.item()
             for task, symbol in enumerate("+C"):
-                mine = (prompts == VOCABULARY[symbol]).any(dim=1)
-                right[task] += int(hits.cpu()[mine].sum())
-                seen[task] += int(mine.sum())
-        accuracy = min(r / n for r, n in zip(right, seen, strict=True))
+                of_task = (prompts == VOCABULARY[symbol]).any(dim=1)
+                right[task] += int(hits.cpu()[of_task].sum())
+                counts[task] += int(of_task.sum())
+        accuracy = min(r / n for r, n in zip(right, counts, strict=True))
         return total / len(loader), accuracy
 
 
 def main() -> None:
-    """Trains, one line an epoch."""
-    parser = argparse.ArgumentParser(description="The article's training loop, written plainly.")
+    """Train, and print one line for each epoch."""
+    parser = argparse.ArgumentParser(description="The source's training loop, written plainly.")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--seed", type=int, default=0)
