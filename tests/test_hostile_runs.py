@@ -104,7 +104,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(place)
         session = Session.start(recipe, CPU, torch.float32, Path(RUN))
         last = recipe.epochs - 3
-        session.follow(stop=lambda: session.trainer.progress.epoch == last)
+        session.train(stop=lambda: session.trainer.progress.epoch == last)
         assert session.trainer.progress.epoch == last
         write_data(build_grid(recipe.data_spec()), Path(DATA))
         for command in (

@@ -53,7 +53,7 @@ def trains_and_dies(recipe: Recipe, precision: torch.dtype, place: Path, *when: 
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
         dies_in_write(*when)
-        Session.start(recipe, CPU, precision, place).follow()
+        Session.start(recipe, CPU, precision, place).train()
         os._exit(0)
     except BaseException:
         os._exit(1)
@@ -103,7 +103,7 @@ def test_killed_in_any_of_its_writes_a_run_resumes_to_the_same_bytes(
     tmp_path, tiny, is_whole, precision
 ):
     recipe = replace(tiny, epochs=6, separate_epochs=2)
-    Session.start(recipe, CPU, precision, tmp_path / "undisturbed").follow()
+    Session.start(recipe, CPU, precision, tmp_path / "undisturbed").train()
     for number in range(1, 100):
         place = tmp_path / str(number)
         code = trains_and_dies(recipe, precision, place, number, is_whole)
@@ -112,7 +112,7 @@ def test_killed_in_any_of_its_writes_a_run_resumes_to_the_same_bytes(
         assert code == -signal.SIGKILL
         assert loads_or_says_how_to_go_on(place)
         if (place / "config.json").exists():
-            Session.resume(Run.open(place), None, CPU).follow()
+            Session.resume(Run.open(place), None, CPU).train()
             assert outcome(place) == outcome(tmp_path / "undisturbed")
         else:
             assert not (place / "metrics.jsonl").exists(), "a finished epoch would be lost"

@@ -12,6 +12,10 @@ from mutations.victim import DATA, ESCAPE, JSON, RUN, Victim
 NEITHER = {"NaN": "@NaN@", "Infinity": "@Infinity@", "-Infinity": "@-Infinity@", "1e999": "@1e999@"}
 
 
+# What only this program writes. An ablation that was changed and sealed anew is a person's own.
+SEALED = ("config.json", "manifest.json", "train.json")
+
+
 def random_json(random: Random, depth: int = 2) -> Any:
     """Any value, those that JSON does not have among them."""
     kinds: list[Callable[[], Any]] = [
@@ -53,7 +57,7 @@ def _edit(victim: Victim, path: Path, change: Callable[[Any], None]) -> list[Pat
     change(values)
     lines[number] = dump(values)
     path.write_text("\n".join(lines) + "\n")
-    if path.name == "train.json" and victim.random.random() < 0.5:
+    if path.name in SEALED and victim.random.random() < 0.5:
         reseal(path, lambda text: text)
     return [path]
 
@@ -61,7 +65,7 @@ def _edit(victim: Victim, path: Path, change: Callable[[Any], None]) -> list[Pat
 def reseal(path: Path, change: Callable[[str], str]) -> None:
     """Changes the text of a JSON file and puts the right sha256 into a report again."""
     values = json.loads(change(path.read_text()))
-    if path.name != "manifest.json" and values.pop("sha256", None):
+    if values.pop("sha256", None):
         rest = {key: value for key, value in values.items() if key != "schema_version"}
         values["sha256"] = sha256(json.dumps(rest).encode()).hexdigest()
     path.write_text(json.dumps(values))

@@ -53,12 +53,12 @@ def ablate(
     from toytask_cli.analysis.importance import score_neurons
     from toytask_cli.cli.ablation_view import print_ablation
     from toytask_cli.device import find_device
-    from toytask_cli.runs import ablation_files
+    from toytask_cli.runs.paths import check_ablation_name
     from toytask_cli.runs.run import Run
 
     chosen = None if neurons is None else _split_numbers(neurons)
     if name is not None:
-        ablation_files.check_name(name)
+        check_ablation_name(name)
     opened = Run.open(run)
     grid = opened.grid()
     removed_indices(grid, remove or [])

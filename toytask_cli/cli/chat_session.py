@@ -179,5 +179,5 @@ class Chat:
         found = self.run.read_tensors("importance").get("importance")
         shape = (len(self.grid.task_names), self.d_sae)
         if found is None or (found.shape, found.dtype) != (shape, torch.float32):
-            raise ToytaskError(f"measure it anew with `toytask importance {self.run.named}`")
+            raise ToytaskError(f"measure it anew with `toytask importance {self.run.shell_path}`")
         return found

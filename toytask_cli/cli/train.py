@@ -89,7 +89,7 @@ def train(
         TrainDisplay(session.trainer, live=wants_live()) as display,
         stop_on_signal(lambda text: err().print(text)) as stop,
     ):
-        report = session.follow(stop, display.step, display.epoch)
+        report = session.train(stop, display.step, display.epoch)
     measured = "validation" in report
     if json:
         print_json(report)
@@ -112,9 +112,10 @@ def _resolve(preset: str, recipe: Path | None, data: Path | None, given: dict[st
     """Command line beats data beats recipe file beats preset."""
     layers = []
     if recipe is not None:
-        from toytask_cli.runs import json_files
+        from toytask_cli.runs import files
 
-        values = json_files.read_object(recipe, "name a JSON file")
+        with files.reading(recipe, "name a JSON file"):
+            values = files.read_object(recipe)
         # A run's config.json holds its recipe beside what it was trained on.
         values = values["recipe"] if isinstance(values.get("recipe"), dict) else values
         layers.append(checked_values(Recipe, values, str(recipe)))
