@@ -91,7 +91,7 @@ def change(key: str, value: object) -> object:
 @pytest.mark.parametrize(
     ("name", "spoil", "message"),
     [
-        ("config.json", Path.unlink, "runs/01 is not a run .no config.json."),
+        ("config.json", Path.unlink, "runs/01 is no run .no config.json."),
         ("config.json", cut, "config.json: cut or not JSON"),
         (
             "config.json",

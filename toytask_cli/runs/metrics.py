@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from toytask_cli.errors import ToytaskError
-from toytask_cli.runs.files import parse_object, read_bytes, reading, write_all, writing
+from toytask_cli.runs import files
 
 try:
     import fcntl
@@ -35,7 +35,7 @@ class MetricsLog:
     def __init__(self, path: Path):
         self.path = path
         self.hash = sha256()
-        with writing(path):
+        with files.writing(path):
             self.file = path.open("ab", buffering=0)
         try:
             if fcntl:
@@ -56,18 +56,18 @@ class MetricsLog:
         """Remove whatever follows these epochs, even part of a line."""
         self.hash = sha256(_hashed(read_metrics(self.path, epochs)))
         lines = self.path.read_bytes().splitlines(keepends=True)[:epochs]
-        with writing(self.path):
+        with files.writing(self.path):
             self.file.truncate(sum(map(len, lines)))
 
     def append(self, record: Mapping[str, Any]) -> None:
         """Add the record of an epoch."""
-        with writing(self.path):
-            write_all(self.file, json.dumps(record, allow_nan=False).encode() + b"\n")
+        with files.writing(self.path):
+            files.write_all(self.file, json.dumps(record, allow_nan=False).encode() + b"\n")
         self.hash.update(_hashed([record]))
 
     def sync(self) -> str:
         """Wait until the disk holds all epochs; return their fingerprint."""
-        with writing(self.path):
+        with files.writing(self.path):
             os.fsync(self.file.fileno())
         return self.hash.hexdigest()
 
@@ -78,8 +78,8 @@ def read_metrics(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
     Raises:
         ToytaskError: the file is missing, foreign, or does not hold these epochs.
     """
-    with reading(path, HINT):
-        lines = read_bytes(path, MAX_BYTES).splitlines()[:epochs]
+    with files.reading(path, HINT):
+        lines = files.read_bytes(path, MAX_BYTES).splitlines()[:epochs]
         records = [_parse_record(line, epoch) for epoch, line in enumerate(lines, start=1)]
         if len(records) < (epochs or 0):
             raise ToytaskError("lacks epochs that were finished")
@@ -87,7 +87,7 @@ def read_metrics(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
 
 
 def _parse_record(line: bytes, epoch: int) -> dict[str, Any]:
-    record = parse_object(line[:MAX_LINE_BYTES])
+    record = files.parse_object(line[:MAX_LINE_BYTES])
     seconds = record.get("seconds")
     if record.get("epoch") != epoch or type(seconds) is not float or seconds < 0:
         raise ToytaskError(f"line {epoch} is not of epoch {epoch}")

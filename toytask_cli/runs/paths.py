@@ -41,7 +41,7 @@ def create_empty(path: Path) -> Path:
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
-        raise ToytaskError(f"the name {path} is not UTF-8: use another directory") from error
+        raise ToytaskError(f"the name {path} is no UTF-8: use another directory") from error
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
         if any(path.iterdir()):

@@ -71,7 +71,7 @@ class Run:
         if not path.is_dir():
             raise ToytaskError(f"there is no run at {path}: {paths.known_runs()}")
         if not source.exists():
-            raise ToytaskError(f"{path} is not a run (no {paths.CONFIG}): {paths.known_runs()}")
+            raise ToytaskError(f"{path} is no run (no {paths.CONFIG}): {paths.known_runs()}")
         with files.reading(source, "name another run, or train anew with `toytask train`"):
             return cls(path, Config.from_json(files.read_json(source)))
 
