@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from toytask_cli import embedding
+from toytask_cli import recipe
 from toytask_cli.cli.app import main
 from toytask_cli.recipe import Recipe, resolve
 from toytask_cli.runs.run import Run
-from toytask_cli.training import engine
+from toytask_cli.sae import SAE_CLASSES, SparseAutoencoder
 
 TINY = {
     "digits": 1,
@@ -34,9 +34,9 @@ COMPETENT = TINY | {
 }  # fmt: skip
 
 
-def options(recipe: dict[str, object]) -> list[str]:
+def options(fields: dict[str, object]) -> list[str]:
     """The command line that asks for these fields."""
-    pairs = ((f"--{key.replace('_', '-')}", str(value)) for key, value in recipe.items())
+    pairs = ((f"--{key.replace('_', '-')}", str(value)) for key, value in fields.items())
     return [part for pair in pairs for part in pair]
 
 
@@ -80,13 +80,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 @pytest.fixture
-def fixed_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing that is done depends on the data, as on a GPU."""
-    for module in (embedding, engine):
-        monkeypatch.setattr(module, "products_are_dear", lambda precision, device: False)
-
-
-@pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int | None:
     """How often a test of robustness tries, or None for its own small number."""
     return request.config.getoption("--rounds")
@@ -103,6 +96,25 @@ def denormals_count() -> Iterator[None]:
 @pytest.fixture
 def tiny() -> Recipe:
     return resolve("default", TINY)
+
+
+class AbsoluteSAE(SparseAutoencoder):
+    """A further kind, f = |p|: one class and one name are all it takes."""
+
+    class Absolute(torch.nn.Module):
+        def forward(self, pre_acts: torch.Tensor) -> torch.Tensor:
+            return pre_acts.abs()
+
+    def __init__(self, d_model: int, d_sae: int):
+        super().__init__(d_model, d_sae, self.Absolute())
+
+
+@pytest.fixture
+def absolute_sae(monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a second kind of SAE, known while a test runs."""
+    monkeypatch.setattr(recipe, "SAE_KINDS", (*recipe.SAE_KINDS, "absolute"))
+    monkeypatch.setitem(SAE_CLASSES, "absolute", AbsoluteSAE)
+    return "absolute"
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import torch
 
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.model import Transformer, new_model
-from toytask_cli.objective import Coefficients, combine, measure
+from toytask_cli.objective import Coefficients, loss_sums, loss_terms
 from toytask_cli.recipe import resolve
 
 SMALL = {"digits": 1, "d_model": 32, "n_heads": 2, "d_ff": 64, "d_sae": 48}
@@ -29,9 +29,9 @@ def memorised(*tasks: str, steps: int = 400) -> tuple[Transformer, Grid]:
     optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.1)
     for step in range(steps):
         out = model(examples.prompts, examples.answers[:, :-1])
-        sums = measure(out, examples.answers, examples.tasks, len(tasks))
-        terms = combine(sums, Coefficients(1.0, 1e-3, 0.05 if step > steps / 2 else 0.0))
+        sums = loss_sums(out, examples.answers, examples.tasks, len(tasks))
+        terms = loss_terms(sums, Coefficients(1.0, 1e-3, 0.05 if step > steps / 2 else 0.0))
         optimiser.zero_grad()
-        terms.loss.backward()
+        terms["loss"].backward()
         optimiser.step()
     return model.eval(), grid

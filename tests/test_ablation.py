@@ -16,7 +16,7 @@ from toytask_cli.analysis.prediction import score
 from toytask_cli.analysis.rule import choose_neurons
 from toytask_cli.analysis.statistics import wilson
 from toytask_cli.errors import UsageError
-from toytask_cli.hooks import removing
+from toytask_cli.hooks import ablate_neurons
 
 MODEL, GRID = memorised("sum", "concat")
 CHOOSE, REPORT = GRID.matched_pairs()
@@ -33,7 +33,7 @@ def run(remove: Sequence[str] = ("concat",), **options: object) -> Ablation:
 
 
 def share_right(task: int, pairs: torch.Tensor, neurons: Sequence[int], error: str) -> float:
-    with removing(MODEL, neurons, error):
+    with ablate_neurons(MODEL, neurons, error):
         return float(score(MODEL, GRID.matched(pairs)[task]).right.double().mean())
 
 
@@ -160,7 +160,7 @@ def test_the_joint_effect_is_measured_where_importance_was() -> None:
     tensors = found("sum", "concat").tensors
     (examples,) = GRID.matched(tensors.pairs)[1:]
     plain = score(MODEL, examples).loss.mean()
-    with removing(MODEL, report.neurons):
+    with ablate_neurons(MODEL, report.neurons):
         rise = float(score(MODEL, examples).loss.mean() - plain)
     assert report.joint.together["concat"] == pytest.approx(rise, rel=1e-4)
     singles = float(tensors.importance[1, report.neurons].sum())

@@ -14,7 +14,7 @@ from toytask_cli.analysis.prediction import decode_greedily
 from toytask_cli.cli.chat_commands import obey
 from toytask_cli.cli.chat_session import BY_HAND, TRAINED, Chat
 from toytask_cli.errors import ToytaskError, UsageError
-from toytask_cli.hooks import removing
+from toytask_cli.hooks import ablate_neurons
 from toytask_cli.prompts import Prompt
 from toytask_cli.runs import tensor_files
 from toytask_cli.runs.run import Run
@@ -56,7 +56,7 @@ def test_off_is_removing_and_on_undoes_it(known, chat):
     neuron = explain(model, grid, prompt, Variant())[0].firing[0].neuron
     assert chat.switch([neuron], off=True) == 1
     found = chat.ask([prompt])[0]
-    with removing(model, [neuron]):
+    with ablate_neurons(model, [neuron]):
         written, chances = decode_greedily(model, look_up(grid, [prompt]).prompts, 3)
     assert [found[BY_HAND].text] == answer_texts(grid, written)
     assert found[BY_HAND].probabilities == pytest.approx(chances[0, : len(found[BY_HAND].tokens)])

@@ -11,7 +11,7 @@ from toytask_cli.analysis.explanation import explain, look_at_neuron, see
 from toytask_cli.analysis.prediction import decode_greedily, score
 from toytask_cli.analysis.sparsity import measure_sparsity
 from toytask_cli.errors import ToytaskError
-from toytask_cli.hooks import recording, removing
+from toytask_cli.hooks import ablate_neurons, cache_activations
 from toytask_cli.prompts import Prompt
 from toytask_cli.tasks import TASKS, find_tasks
 
@@ -52,7 +52,7 @@ def test_probabilities_are_those_of_one_forward_pass_for_each_token(known):
 
 def test_an_answer_is_correct_exactly_where_teacher_forcing_says_so(known):
     model, grid = known
-    with removing(model, range(0, 48, 2)):
+    with ablate_neurons(model, range(0, 48, 2)):
         expected = score(model, look_up(grid, PROMPTS)).right.tolist()
     found = answer_prompts(model, grid, PROMPTS, {"half": Variant(torch.arange(0, 48, 2))})
     assert [answers["half"].correct for answers in found] == expected
@@ -69,7 +69,7 @@ def test_a_column_says_what_the_model_says_with_its_neurons_removed(known):
     found = answer_prompts(model, grid, PROMPTS, columns)
     asked = look_up(grid, PROMPTS).prompts
     for name, neurons, error in [("some", range(20), "keep"), ("drop", range(5), "drop")]:
-        with removing(model, neurons, error):
+        with ablate_neurons(model, neurons, error):
             written, chances = decode_greedily(model, asked, grid.answers.shape[-1] - 1)
         assert [answers[name].text for answers in found] == answer_texts(grid, written)
         for answers, row in zip(found, chances, strict=True):
@@ -136,7 +136,7 @@ def test_a_push_is_what_removing_the_neuron_takes_from_the_written_token(known):
     before = centred()
     assert place.firing
     for one in place.firing:
-        with removing(model, [one.neuron]):
+        with ablate_neurons(model, [one.neuron]):
             assert before - centred() == pytest.approx(one.push, abs=1e-4)
 
 
@@ -144,7 +144,7 @@ def test_why_lists_every_neuron_that_fires_where_the_answer_is_written(known):
     model, grid = known
     prompt = Prompt(SUM, 4, 7)
     asked = look_up(grid, [prompt])
-    with recording(model) as record, torch.no_grad():
+    with cache_activations(model) as record, torch.no_grad():
         model(asked.prompts, asked.answers[:, :-1])
     places = explain(model, grid, prompt, Variant())
     assert [place.token for place in places] == ["11", "E"]
@@ -179,7 +179,7 @@ def test_a_neurons_density_is_that_of_the_sparsity_report(known, monkeypatch):
 def test_the_prompts_that_excite_a_neuron_most_are_found(known):
     model, grid = known
     examples = grid.split("test")
-    with recording(model) as record, torch.no_grad():
+    with cache_activations(model) as record, torch.no_grad():
         model(examples.prompts, examples.answers[:, :-1])
     peaks = (record["sae"] * (examples.answers[:, 1:] != 0).unsqueeze(-1)).amax(dim=1)
     neuron = int(peaks.amax(dim=0).argmax())

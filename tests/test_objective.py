@@ -3,7 +3,7 @@ import torch
 
 from toytask_cli.dataset import build_grid
 from toytask_cli.model import Output, new_model
-from toytask_cli.objective import Coefficients, combine, exact_match, measure
+from toytask_cli.objective import LOSS_TERMS, Coefficients, exact_match, loss_sums, loss_terms
 from toytask_cli.recipe import resolve
 
 
@@ -46,17 +46,24 @@ def slow_terms(output, batch, n_tasks, alpha, lambda_, beta):
     return [loss, *terms]
 
 
+def terms_of(output, batch, coefficients):
+    return loss_terms(loss_sums(output, batch.answers, batch.tasks, 3), coefficients)
+
+
 def test_the_loss_is_its_definition(output, batch):
-    terms = combine(measure(output, batch.answers, batch.tasks, 3), Coefficients(0.7, 0.03, 0.4))
+    terms = loss_terms(
+        loss_sums(output, batch.answers, batch.tasks, 3), Coefficients(0.7, 0.03, 0.4)
+    )
     expected = slow_terms(output, batch, 3, alpha=0.7, lambda_=0.03, beta=0.4)
-    assert [term.item() for term in terms] == pytest.approx(expected, rel=1e-4)
+    assert list(terms) == list(LOSS_TERMS)
+    assert [term.item() for term in terms.values()] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_sums_of_two_halves_add_up_to_those_of_the_whole(output, batch):
-    whole = measure(output, batch.answers, batch.tasks, 3)
+    whole = loss_sums(output, batch.answers, batch.tasks, 3)
     middle = len(batch) // 3
     halves = [
-        measure(Output(*(t[rows] for t in output)), batch.answers[rows], batch.tasks[rows], 3)
+        loss_sums(Output(*(t[rows] for t in output)), batch.answers[rows], batch.tasks[rows], 3)
         for rows in (slice(middle), slice(middle, None))
     ]
     for added, total in zip(halves[0] + halves[1], whole, strict=True):
@@ -69,7 +76,7 @@ def test_what_stands_at_padding_does_not_count(output, batch):
     assert padding.any()
     for tensor in changed:
         tensor[padding] += 100
-    before, after = (measure(o, batch.answers, batch.tasks, 3) for o in (output, changed))
+    before, after = (loss_sums(o, batch.answers, batch.tasks, 3) for o in (output, changed))
     for old, new in zip(before, after, strict=True):
         torch.testing.assert_close(old, new)
 
@@ -77,9 +84,11 @@ def test_what_stands_at_padding_does_not_count(output, batch):
 def test_neurons_that_fire_for_one_task_alone_have_no_overlap(output, batch, recipe):
     own = torch.arange(recipe.d_sae) % 3 == batch.tasks[:, None]
     separate = output._replace(acts=output.acts * own[:, None, :])
-    terms = combine(measure(separate, batch.answers, batch.tasks, 3), Coefficients(1.0, 1.0, 1.0))
-    assert terms.overlap.item() == 0
-    assert terms.l1.item() > 0
+    terms = loss_terms(
+        loss_sums(separate, batch.answers, batch.tasks, 3), Coefficients(1.0, 1.0, 1.0)
+    )
+    assert terms["overlap"].item() == 0
+    assert terms["l1"].item() > 0
 
 
 def test_an_answer_matches_when_every_real_token_does():

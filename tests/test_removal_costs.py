@@ -28,7 +28,7 @@ from toytask_cli.analysis.survey import survey
 from toytask_cli.analysis.tally import Tally, tally
 from toytask_cli.dataset import Examples, build_grid, pad_to
 from toytask_cli.errors import UsageError
-from toytask_cli.hooks import removing
+from toytask_cli.hooks import ablate_neurons
 from toytask_cli.model import Transformer, new_model
 from toytask_cli.recipe import resolve
 from toytask_cli.rng import generator
@@ -161,7 +161,7 @@ def test_many_removals_in_one_pass_equal_one_hook_for_each(
     for task, examples in enumerate(grid.matched(PAIRS)):
         assert torch.equal(right[0, task], score(model, examples).right)
         for neurons, row in zip(wanted, right[1:], strict=True):
-            with removing(model, neurons, error):
+            with ablate_neurons(model, neurons, error):
                 assert torch.equal(row[task], score(model, examples).right)
 
 
@@ -177,7 +177,7 @@ def test_the_logits_equal_the_hook_s_whatever_set_came_before(error: str) -> Non
         if neurons is AS_TRAINED:
             expected = model(examples.prompts, examples.answers[:, :-1]).logits
         else:
-            with removing(model, neurons, error):
+            with ablate_neurons(model, neurons, error):
                 expected = model(examples.prompts, examples.answers[:, :-1]).logits
         torch.testing.assert_close(seen[number], expected.detach(), atol=1e-4, rtol=1e-5)
 

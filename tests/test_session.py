@@ -43,7 +43,7 @@ def test_a_session_whose_loss_breaks_keeps_the_best_weights(here, tiny):
 
     def poison(record):
         if record.epoch == 3:
-            session.trainer.engine.vectors["layers"].data[0] = torch.nan
+            session.trainer.engine.weights.vectors["layers"].data[0] = torch.nan
 
     message = (
         r"no longer a number in epoch 4 \(loss, ce, .*\): the best weights, of epoch [123], are"

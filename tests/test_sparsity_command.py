@@ -13,7 +13,7 @@ from toytask_cli.analysis.sparsity import measure_sparsity
 from toytask_cli.cli.heatmap import cell_size, heatmap
 from toytask_cli.figures.sparsity import draw_density, draw_density_pairs
 from toytask_cli.figures.style import png
-from toytask_cli.hooks import BLOCKS
+from toytask_cli.hooks import HOOK_POINTS
 from toytask_cli.prompts import parse_prompt
 from toytask_cli.runs.run import Run
 
@@ -70,7 +70,7 @@ def test_without_a_prompt_the_first_task_is_shown(toytask: Command, run: Run):
     assert ask(toytask)["sample"]["prompt"] == "B7+3E"
 
 
-@pytest.mark.parametrize("block", BLOCKS)
+@pytest.mark.parametrize("block", [b for b in HOOK_POINTS if "attention" not in b])
 def test_the_block_decides_what_is_shown(toytask: Command, run: Run, block: str):
     grid = run.grid()
     prompt = parse_prompt("4+5", grid.tasks, 1)
@@ -79,7 +79,7 @@ def test_the_block_decides_what_is_shown(toytask: Command, run: Run, block: str)
         ["B", "4", "+", "5", "E"] if block == "encoder" else ["B→9", "9→E"]
     )
     result = toytask("sparsity", *QUICK, "--prompt", "4+5", "--block", block)
-    assert BLOCKS[block] in result.out
+    assert HOOK_POINTS[block].meaning in result.out
     shown = heatmap(snapshot.positions, snapshot.values.tolist(), 80).plain
     assert shown in result.out
     sample = ask(toytask, "--prompt", "4+5", "--block", block)["sample"]

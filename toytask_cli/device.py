@@ -1,4 +1,4 @@
-"""Where to compute, and in which precision."""
+"""The device to compute on, and the precision."""
 
 import torch
 
@@ -9,7 +9,9 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 
 
 def find_device(name: str) -> torch.device:
-    """`auto` takes a GPU where there is one. CUDA is only asked about where it could be chosen.
+    """Return the device; `auto` is a GPU where there is one.
+
+    CUDA is only asked about where it could be chosen: it may be broken.
 
     Raises:
         UsageError: a name that is no device.
@@ -29,21 +31,21 @@ def find_device(name: str) -> torch.device:
 
 
 def _processor() -> torch.device:
-    """The processor, and memory that is kept for the next batch when one is done.
+    """Return the CPU, and have glibc keep memory that is freed for the next batch.
 
-    glibc gives back to the system what is freed beyond twice the largest block, of up to 32 MiB,
-    that it saw freed before; having it anew, page by page, took a tenth of an analysis. So one such
-    block is freed here, untouched. Where malloc works otherwise this does nothing.
+    glibc returns freed memory to the system beyond twice the largest block, up to 32 MiB, that was
+    freed before; getting it back, page by page, took a tenth of an analysis. So one such block is
+    freed here, untouched. With another malloc this does nothing.
     """
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
     return torch.device("cpu")
 
 
 def find_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type that matrix products are taken in; weights stay float32.
+    """Return the type of matrix products; weights stay float32.
 
-    `auto` takes bfloat16 where the hardware multiplies it: a processor with AVX512-BF16, as all
-    have that have AMX, or a GPU of compute capability 8 or more.
+    `auto` is bfloat16 where the hardware multiplies it: a processor with AVX512-BF16 (all with AMX
+    have it), or a GPU of compute capability 8 or more.
 
     Raises:
         UsageError: a name that is no precision.
@@ -58,12 +60,3 @@ def find_precision(name: str, device: torch.device) -> torch.dtype:
         capabilities = torch.cpu.get_capabilities()
         fast = device.type == "cpu" and bool(capabilities.get("avx512_bf16"))
     return torch.bfloat16 if fast else torch.float32
-
-
-def products_are_dear(precision: torch.dtype, device: torch.device) -> bool:
-    """Whether sparing matrix products is worth the copies and launches it takes.
-
-    So it is in float32 on a CPU. A GPU would also have to be waited for, as the shapes of what is
-    left to do depend on the data.
-    """
-    return precision == torch.float32 and device.type == "cpu"

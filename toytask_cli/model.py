@@ -1,123 +1,138 @@
-"""An encoder-decoder transformer of one layer each, and a sparse autoencoder on its output.
+"""The model: an encoder-decoder transformer of one layer each, with an SAE on its output.
 
-Post-norm, as in "Attention is all you need" (Vaswani et al., 2017), with learned positions and a
+As in "Attention is all you need" (Vaswani et al., 2017), post-norm, with learned positions and a
 final norm after encoder and decoder. With x the decoder's output at an answer position:
 
-    p = W_e x + b_e      f = ReLU(p)      x̂ = W_d f + b_d      logits = W_u x + b_u
+    logits = W_u x + b_u
 
-The logits come from x, not from x̂.
+The SAE reads x as well (see `sae`), but the logits come from x, not from its reconstruction.
+
+In the shapes below n is the number of examples and d is d_model.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from toytask_cli.attention import CrossAttention, SelfAttention
 from toytask_cli.dataset import padded_length
-from toytask_cli.embedding import Embedded, embed
 from toytask_cli.errors import UsageError
 from toytask_cli.recipe import Recipe
 from toytask_cli.rng import generator
+from toytask_cli.sae import SAE_CLASSES
 
-ALL = slice(None)
-
-# Beyond this a recipe is a slip of the pen: 400 MB of weights, and four times that to train.
+# Larger models are almost certainly a typo: 400 MB of weights, and four times that to train.
 MAX_WEIGHTS = 10**8
 
 
-class Output(NamedTuple):
-    """What a forward pass gives, at every answer position."""
+class Attention(nn.Module):
+    """Multi-head attention from every position of x to the positions of a source.
 
-    logits: Tensor  # [n, length, vocabulary]
-    resid: Tensor  # [n, length, d_model] x, the decoder's output
-    recon: Tensor  # [n, length, d_model] x̂, the SAE's reconstruction of it
-    pre_acts: Tensor  # [n, length, d_sae] p, before the ReLU
-    acts: Tensor  # [n, length, d_sae] f, after the ReLU
+        softmax(Q Kᵀ / √d_head) V      Q = W_q x      K = W_k source      V = W_v source
+
+    Each head attends within its own d_head = d / n_heads columns; the heads are joined and
+    projected by W_o. In self-attention the source is x itself.
+    """
+
+    def __init__(self, d_model: int, n_heads: int):
+        super().__init__()
+        self.n_heads = n_heads
+        self.query = nn.Linear(d_model, d_model)
+        self.key = nn.Linear(d_model, d_model)
+        self.value = nn.Linear(d_model, d_model)
+        self.softmax = nn.Softmax(dim=-1)  # a module, so that hooks can read the pattern
+        self.out = nn.Linear(d_model, d_model)
+
+    def forward(self, x: Tensor, source: Tensor, causal: bool = False) -> Tensor:
+        """x [n, queries, d] and source [n, keys, d] → [n, queries, d].
+
+        Args:
+            x: the positions that attend.
+            source: the positions attended to.
+            causal: whether a position is kept from attending to later ones.
+        """
+        query = self._split_heads(self.query(x))
+        key = self._split_heads(self.key(source))
+        value = self._split_heads(self.value(source))
+        scores = query @ key.mT / math.sqrt(query.shape[-1])
+        if causal:
+            future = torch.ones_like(scores, dtype=torch.bool).triu(1)
+            scores = scores.masked_fill(future, -math.inf)
+        pattern = self.softmax(scores)  # [n, heads, queries, keys]
+        return self.out((pattern @ value).transpose(1, 2).flatten(2))
+
+    def _split_heads(self, x: Tensor) -> Tensor:
+        """[n, length, d] → [n, heads, length, d_head]."""
+        return x.unflatten(-1, (self.n_heads, -1)).transpose(1, 2)
 
 
 class FeedForward(nn.Sequential):
-    """Linear, ReLU, linear."""
+    """Linear, ReLU, linear, at each position by itself."""
 
     def __init__(self, d_model: int, d_ff: int):
-        super().__init__(nn.Linear(d_model, d_ff), nn.ReLU(inplace=True), nn.Linear(d_ff, d_model))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[..., d] → the same shape."""
-        up, relu, down = self
-        # As rows: of more dimensions a linear layer gives a view, costly to change in place.
-        return down(relu(up(x.flatten(0, -2)))).view_as(x)
+        super().__init__(nn.Linear(d_model, d_ff), nn.ReLU(), nn.Linear(d_ff, d_model))
 
 
 class Encoder(nn.Module):
-    """One post-norm encoder layer and the final norm."""
+    """One encoder layer and the final norm."""
 
-    def __init__(self, d_model: int, n_heads: int, d_ff: int, n_positions: int):
+    def __init__(self, d_model: int, n_heads: int, d_ff: int):
         super().__init__()
-        self.attention = SelfAttention(d_model, n_heads, n_positions)
+        self.attention = Attention(d_model, n_heads)
         self.attention_norm = nn.LayerNorm(d_model)
         self.feed_forward = FeedForward(d_model, d_ff)
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, prompts: Embedded) -> Tensor:
-        """Prompts → [n, prompt length, d]."""
-        x = self.attention_norm(prompts.vectors + self.attention(prompts))
+    def forward(self, x: Tensor) -> Tensor:
+        """Embedded prompts [n, prompt length, d] → [n, prompt length, d]."""
+        x = self.attention_norm(x + self.attention(x, x))
         x = self.feed_forward_norm(x + self.feed_forward(x))
         return self.norm(x)
 
 
 class Decoder(nn.Module):
-    """One post-norm decoder layer and the final norm."""
+    """One decoder layer and the final norm."""
 
-    def __init__(self, d_model: int, n_heads: int, d_ff: int, n_positions: int):
+    def __init__(self, d_model: int, n_heads: int, d_ff: int):
         super().__init__()
-        self.attention = SelfAttention(d_model, n_heads, n_positions, causal=True)
+        self.attention = Attention(d_model, n_heads)
         self.attention_norm = nn.LayerNorm(d_model)
-        self.cross_attention = CrossAttention(d_model, n_heads, n_positions)
+        self.cross_attention = Attention(d_model, n_heads)
         self.cross_attention_norm = nn.LayerNorm(d_model)
         self.feed_forward = FeedForward(d_model, d_ff)
         self.feed_forward_norm = nn.LayerNorm(d_model)
         self.norm = nn.LayerNorm(d_model)
 
-    def forward(self, answers: Embedded, source: Tensor, kept: Tensor | None = None) -> Tensor:
-        """Answers over source [n, prompt length, d] → [n, answer length, d], or [kept, d]."""
-        # So far only the answers count: at places that have begun alike this is the same.
-        x = self.attention_norm(answers.vectors + self.attention(answers))
-        found = self.cross_attention(x, answers.begun, source)
-        x = self.cross_attention_norm(answers.begun.look_up(x) + found)
-        if kept is not None:  # from here on every place is for itself
-            x = x.flatten(0, 1).index_select(0, kept)
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        """Embedded answers [n, length, d] → [n, length, d]; no position depends on a later one.
+
+        Args:
+            x: the embedded answers.
+            source: the encoder's output, [n, prompt length, d].
+        """
+        x = self.attention_norm(x + self.attention(x, x, causal=True))
+        x = self.cross_attention_norm(x + self.cross_attention(x, source))
         x = self.feed_forward_norm(x + self.feed_forward(x))
         return self.norm(x)
 
 
-class SparseAutoencoder(nn.Module):
-    """Up, ReLU, down: d_model → d_sae neurons → d_model."""
+class Output(NamedTuple):
+    """The results of a forward pass, at every answer position."""
 
-    def __init__(self, d_model: int, d_sae: int):
-        super().__init__()
-        self.encoder = nn.Linear(d_model, d_sae)
-        self.relu = nn.ReLU()
-        self.decoder = nn.Linear(d_sae, d_model)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """x [..., d_model] → p [..., d_sae], f [..., d_sae], x̂ [..., d_model]."""
-        pre_acts = self.encoder(x)
-        acts = self.relu(pre_acts)
-        return pre_acts, acts, self.decoder(acts)
-
-    def activate(self, x: Tensor, neurons: Tensor | slice = ALL) -> Tensor:
-        """x [..., d_model] → f of these neurons alone, [..., neurons]."""
-        return F.linear(x, self.encoder.weight[neurons], self.encoder.bias[neurons]).relu()
+    logits: Tensor  # [n, length, vocabulary]
+    resid: Tensor  # [n, length, d] x, the decoder's output
+    recon: Tensor  # [n, length, d] x̂, the SAE's reconstruction of x
+    pre_acts: Tensor  # [n, length, d_sae] p, the neurons before their activation function
+    acts: Tensor  # [n, length, d_sae] f, the neurons' activations
 
 
 class Transformer(nn.Module):
-    """The whole model.
+    """Encoder, decoder, SAE and readout.
 
     Args:
-        recipe: gives the widths, and the scales of the initial weights.
+        recipe: the widths and the kind of SAE.
         vocabulary: number of tokens.
     """
 
@@ -126,64 +141,60 @@ class Transformer(nn.Module):
         d_model, n_heads, d_ff = recipe.d_model, recipe.n_heads, recipe.d_ff
         n_positions = padded_length(recipe.digits)
         self.token_embedding = nn.Embedding(vocabulary, d_model)
-        self.prompt_positions = nn.Embedding(n_positions, d_model)
-        self.answer_positions = nn.Embedding(n_positions, d_model)
-        self.encoder = Encoder(d_model, n_heads, d_ff, n_positions)
-        self.decoder = Decoder(d_model, n_heads, d_ff, n_positions)
-        self.sae = SparseAutoencoder(d_model, recipe.d_sae)
+        self.prompt_positions = nn.Parameter(torch.empty(n_positions, d_model))
+        self.answer_positions = nn.Parameter(torch.empty(n_positions, d_model))
+        self.encoder = Encoder(d_model, n_heads, d_ff)
+        self.decoder = Decoder(d_model, n_heads, d_ff)
+        self.sae = SAE_CLASSES[recipe.sae](d_model, recipe.d_sae)
         self.readout = nn.Linear(d_model, vocabulary)
 
-    def forward(self, prompts: Tensor, answers: Tensor, kept: Tensor | None = None) -> Output:
-        """Predicts, at every answer position, the token that follows.
+    def forward(self, prompts: Tensor, answers: Tensor) -> Output:
+        """Predict, at every answer position, the token that follows.
 
         Args:
             prompts: [n, prompt length] token ids, without pads.
-            answers: [n, length] token ids from `B` on; what follows them is predicted.
-            kept: the positions that matter, as indices into [n · length]. The output is of these
-                alone, [kept, ...] where it is [n, length, ...] otherwise.
+            answers: [n, length] token ids, `B` first.
         """
-        resid = self.decode(answers, self.encode(prompts), kept)
+        resid = self.residual(prompts, answers)
         pre_acts, acts, recon = self.sae(resid)
         return Output(self.readout(resid), resid, recon, pre_acts, acts)
 
     def residual(self, prompts: Tensor, answers: Tensor) -> Tensor:
-        """[n, prompt length] and [n, length] token ids → [n, length, d_model] x, and no more."""
+        """Token ids as in `forward` → x [n, length, d]."""
         return self.decode(answers, self.encode(prompts))
 
     def encode(self, prompts: Tensor) -> Tensor:
-        """[n, prompt length] token ids → [n, prompt length, d_model]."""
-        return self.encoder(self._embed(prompts, self.prompt_positions, causal=False))
+        """[n, prompt length] token ids → [n, prompt length, d]."""
+        return self.encoder(self._embed(prompts, self.prompt_positions))
 
-    def decode(self, answers: Tensor, source: Tensor, kept: Tensor | None = None) -> Tensor:
-        """[n, length] token ids, and what `encode` gave → x, as in `forward`."""
-        embedded = self._embed(answers, self.answer_positions, causal=True)
-        return self.decoder(embedded, source, kept)
+    def decode(self, answers: Tensor, source: Tensor) -> Tensor:
+        """[n, length] token ids, and the output of `encode` → x [n, length, d]."""
+        return self.decoder(self._embed(answers, self.answer_positions), source)
 
-    def _embed(self, tokens: Tensor, positions: nn.Embedding, causal: bool) -> Embedded:
-        return embed(tokens, self.token_embedding, positions, self.readout.weight.dtype, causal)
+    def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """[n, length] token ids → [n, length, d], in the type of the layers' weights."""
+        embedded = self.token_embedding(tokens) + positions[: tokens.shape[1]]
+        return embedded.to(self.readout.weight.dtype)
 
     @torch.no_grad()
     def initialise(self, recipe: Recipe) -> None:
-        """Draws the initial weights from the recipe's seed.
+        """Draw the initial weights from the recipe's seed.
 
-        Xavier-uniform matrices and zero biases as in PyTorch's own transformer; the scales of the
-        embeddings come from the recipe.
+        Matrices are Xavier-uniform and biases zero, as in PyTorch's own transformer; the scales of
+        the embeddings are the recipe's.
         """
         draw = generator(recipe.seed, "weights")
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight, generator=draw)
                 nn.init.zeros_(module.bias)
-            elif isinstance(module, nn.LayerNorm):
-                nn.init.ones_(module.weight)
-                nn.init.zeros_(module.bias)
         nn.init.normal_(self.token_embedding.weight, std=recipe.token_scale, generator=draw)
         for positions in (self.prompt_positions, self.answer_positions):
-            nn.init.normal_(positions.weight, std=recipe.position_scale, generator=draw)
+            nn.init.normal_(positions, std=recipe.position_scale, generator=draw)
 
 
 def n_weights(recipe: Recipe, vocabulary: int) -> int:
-    """How many numbers a model's weights are, without making any."""
+    """Return the number of weights of a model without building it."""
     d_model, d_ff, d_sae = recipe.d_model, recipe.d_ff, recipe.d_sae
     embeddings = (vocabulary + 2 * padded_length(recipe.digits)) * d_model
     attention = 4 * (d_model + 1) * d_model
@@ -195,10 +206,7 @@ def n_weights(recipe: Recipe, vocabulary: int) -> int:
 
 
 def empty_model(recipe: Recipe, vocabulary: int) -> Transformer:
-    """A model on the CPU whose weights are yet to be filled.
-
-    What PyTorch draws for them meanwhile leaves the global generator as it was. (Building on the
-    `meta` device would draw nothing, but imports its compiler, a second's work.)
+    """Return a model on the CPU whose weights are to be loaded; the global generator is untouched.
 
     Raises:
         UsageError: more weights than `MAX_WEIGHTS`.
@@ -209,12 +217,13 @@ def empty_model(recipe: Recipe, vocabulary: int) -> Transformer:
             f"a model of {n:,} weights is too large ({MAX_WEIGHTS:,} at most): "
             "lower d_model, d_ff or d_sae"
         )
+    # Not on the `meta` device, which draws nothing but takes a second to import its compiler.
     with torch.random.fork_rng(devices=[]):
         return Transformer(recipe, vocabulary)
 
 
 def new_model(recipe: Recipe, vocabulary: int) -> Transformer:
-    """A model with fresh weights. The same seed gives the same weights on every machine."""
+    """Return a model with fresh weights; the same seed gives the same weights on every machine."""
     model = empty_model(recipe, vocabulary)
     model.initialise(recipe)
     return model

@@ -13,6 +13,7 @@ from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_cho
 from toytask_cli.tasks import find_tasks
 
 SPLIT_BY = ("pair", "example")
+SAE_KINDS = ("relu",)  # each has a class in `sae.SAE_CLASSES`
 MAX_DIGITS = 3
 LARGEST_INT = 2**63 - 1
 MAX_HEADS = 32  # all heads meet all heads: their cost grows with the square of their number
@@ -110,6 +111,7 @@ class Recipe(DataSpec):
     d_model: int = _option(256, "Width of the residual stream.")
     n_heads: int = _option(4, f"Attention heads; they divide d_model, {MAX_HEADS} at most.")
     d_ff: int = _option(1024, "Width of the feed-forward layers.")
+    sae: str = _option("relu", f"Kind of sparse autoencoder: {', '.join(SAE_KINDS)}.")
     d_sae: int = _option(1024, "Neurons of the sparse autoencoder.")
     token_scale: float = _option(0.3, "Standard deviation of the initial token embeddings.")
     position_scale: float = _option(0.1, "Standard deviation of the initial positions.")
@@ -144,6 +146,8 @@ class Recipe(DataSpec):
             self.n_heads,
             f"a divisor of {self.d_model}, {MAX_HEADS} at most",
         )
+        if self.sae not in SAE_KINDS:
+            raise unknown_choice("sae", self.sae, SAE_KINDS)
         _require(self.lr > 0, "lr", self.lr, "more than 0")
         for name in (
             "alpha", "separate_alpha", "lambda_", "beta", "weight_decay", "clip", "token_scale",

@@ -15,7 +15,7 @@ from tables import print_header, print_row
 
 from toytask_cli.recipe import resolve
 from toytask_cli.runs.session import Session
-from toytask_cli.training.trainer import EpochRecord
+from toytask_cli.training.loop import EpochRecord
 
 PARTS = 10
 TINY = {

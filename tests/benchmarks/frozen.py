@@ -32,7 +32,7 @@ from toytask_cli.model import Transformer
 from toytask_cli.recipe import Recipe
 from toytask_cli.rng import generator
 from toytask_cli.runs.run import Run
-from toytask_cli.training.trainer import Trainer
+from toytask_cli.training.loop import Trainer
 
 JOINT = "trained with the model"
 

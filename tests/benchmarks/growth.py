@@ -33,8 +33,8 @@ from toytask_cli.model import Transformer, new_model
 from toytask_cli.recipe import resolve
 from toytask_cli.rng import generator
 from toytask_cli.tokenizer import BOS
-from toytask_cli.training.engine import Engine
 from toytask_cli.training.schedule import SEPARATE, Phase
+from toytask_cli.training.step import Engine
 
 STEPS = 12
 TICKS = (0.1, 0.2, 0.5, 1, 1.2, 1.5, 2, 5, 10, 20, 50)  # multiples of the smallest case's cost

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from toytask_cli.analysis.prediction import outputs
 from toytask_cli.dataset import SPLITS, Examples, Grid
-from toytask_cli.hooks import ERRORS, recording, removing
+from toytask_cli.hooks import ERRORS, ablate_neurons, cache_activations
 from toytask_cli.model import Transformer, new_model
 from toytask_cli.runs.run import Run
 
@@ -28,7 +28,7 @@ STRENGTHS = [10.0**power for power in range(-2, 4)]  # of the ridge
 
 def features(model: Transformer, examples: Examples, block: str) -> Tensor:
     """[n, width] the encoder's output at all prompt tokens, or x where the answer begins."""
-    with recording(model) as record:
+    with cache_activations(model) as record:
         found = [
             record[block].flatten(1) if block == "encoder" else record[block][:, 0]
             for _ in outputs(model, examples)
@@ -80,7 +80,7 @@ def places(
     for error in ERRORS:
         for task, neurons in removed.items():
             label = f"x, {task} removed, error {error}"
-            yield label, model, "decoder", removing(model, neurons, error)
+            yield label, model, "decoder", ablate_neurons(model, neurons, error)
 
 
 def main() -> None:

@@ -24,12 +24,11 @@ from toytask_cli.analysis.matched import Matched
 from toytask_cli.analysis.removal import AS_TRAINED, right_without
 from toytask_cli.dataset import Grid
 from toytask_cli.figures.style import panels, style
-from toytask_cli.hooks import ERRORS, removing
+from toytask_cli.hooks import ERRORS, ablate_neurons
 from toytask_cli.objective import Coefficients
 from toytask_cli.runs.run import Run
-from toytask_cli.training.engine import Validation
+from toytask_cli.training.loop import Trainer
 from toytask_cli.training.schedule import LEARN
-from toytask_cli.training.trainer import Trainer
 
 SHARES = (0.5, 0.95)  # of the accuracy before the removal
 
@@ -76,10 +75,10 @@ class FineTuning:
             """After every step of the first epoch, and at the end of the others."""
             if trainer.progress.epoch == 0 or step == trainer.steps_per_epoch:
                 course.steps.append(trainer.progress.epoch * trainer.steps_per_epoch + step)
-                found = trainer.engine.validate(trainer.validation, Coefficients(1, 0, 0))
-                course.accuracy.append(Validation.of(found.tolist()).accuracy)
+                metrics = trainer.engine.validate(trainer.validation, Coefficients(1, 0, 0))
+                course.accuracy.append(metrics["accuracy"].tolist())
 
-        with removing(trainer.engine.model, neurons, error):
+        with ablate_neurons(trainer.engine.model, neurons, error):
             look(0)
             for _ in trainer.run(lambda: course.accuracy[-1][task] >= goal, look):
                 pass

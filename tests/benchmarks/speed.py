@@ -36,7 +36,7 @@ from toytask_cli.device import find_device, find_precision
 from toytask_cli.model import new_model
 from toytask_cli.recipe import resolve
 from toytask_cli.runs.run import Run
-from toytask_cli.training.trainer import Trainer
+from toytask_cli.training.loop import Trainer
 
 LEARNT = 0.981  # the article's accuracy
 LIMIT = 1000  # epochs, if it is not reached before

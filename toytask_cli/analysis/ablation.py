@@ -29,7 +29,7 @@ from toytask_cli.analysis.removal import AS_TRAINED, right_without
 from toytask_cli.analysis.rule import Removal, choose_neurons, removals
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import UsageError, unknown_choice
-from toytask_cli.hooks import check_error, checked_neurons, removing
+from toytask_cli.hooks import ablate_neurons, check_error, checked_neurons
 from toytask_cli.model import Transformer
 from toytask_cli.rng import generator
 
@@ -225,7 +225,7 @@ def _instead(
     """Task → what the model writes for a sample of the pairs that it gets wrong."""
     draw = generator(seed, "instead")
     found = {}
-    with removing(model, chosen, error):
+    with ablate_neurons(model, chosen, error):
         for task, row in enumerate(grid.tasks):
             wrong = pairs[~right[task]]
             sample = wrong[torch.randperm(len(wrong), generator=draw)[:SAMPLE]]

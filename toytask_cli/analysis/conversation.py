@@ -12,7 +12,7 @@ from toytask_cli.analysis.error_types import answer_texts, error_type
 from toytask_cli.analysis.prediction import BATCH, decode_greedily
 from toytask_cli.analysis.removal import AS_TRAINED
 from toytask_cli.dataset import Examples, Grid
-from toytask_cli.hooks import check_error, checked_neurons, removing
+from toytask_cli.hooks import ablate_neurons, check_error, checked_neurons
 from toytask_cli.model import Transformer
 from toytask_cli.prompts import Prompt
 from toytask_cli.tasks import Task
@@ -39,7 +39,7 @@ class Variant(NamedTuple):
         """While it is open, the model is this variant."""
         if self.neurons is None:
             return nullcontext()
-        return removing(model, self.neurons, self.error)
+        return ablate_neurons(model, self.neurons, self.error)
 
     def removed(self) -> set[int]:
         """The neurons that are off."""

@@ -50,7 +50,7 @@ def logits_without(
     masks = [None if s is AS_TRAINED else torch.isin(removed, s.to(device)).float() for s in sets]
     effects = readout_effects(model)[removed]
     for batch, resid in batches:
-        trained, by_example = model.readout(resid), model.sae.activate(resid, removed)
+        trained, by_example = model.readout(resid), model.sae.encode(resid)[..., removed]
         acts = by_example.flatten(0, 1).T.contiguous()  # a neuron's activations lie side by side
         start = trained if error == "keep" else model.readout(model.sae(resid)[2])
         logits, gone = start.clone(), torch.zeros_like(effects[:, 0])

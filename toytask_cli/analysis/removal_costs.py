@@ -19,7 +19,7 @@ from torch import Tensor
 
 from toytask_cli.analysis.prediction import token_loss
 from toytask_cli.dataset import Examples
-from toytask_cli.hooks import removing
+from toytask_cli.hooks import ablate_neurons
 from toytask_cli.model import Transformer
 from toytask_cli.tokenizer import PAD
 
@@ -30,7 +30,7 @@ ENTRIES = 3072
 
 def readout_effects(model: Transformer) -> Tensor:
     """[d_sae, vocabulary] U, what one unit of each neuron adds to the logits: (W_u W_d)ᵀ."""
-    return model.sae.decoder.weight.T @ model.readout.weight.T
+    return model.sae.directions @ model.readout.weight.T
 
 
 @torch.no_grad()
@@ -56,7 +56,7 @@ def closed_form(
         the vocabulary.
     """
     log_probs = model.readout(resid).log_softmax(dim=-1).flatten(0, 1)
-    acts = model.sae.activate(resid, neurons).flatten(0, 1)
+    acts = model.sae.encode(resid)[..., neurons].flatten(0, 1)
     targets, effects = examples.answers[:, 1:].flatten(), readout_effects(model)[neurons]
     firing = acts.nonzero()
     at = firing.unbind(dim=1)
@@ -120,11 +120,11 @@ def one_by_one(
     plain = losses()
     costs = []
     for values in replacements:
-        replacement = values.new_zeros(model.sae.encoder.out_features)
+        replacement = values.new_zeros(model.sae.d_sae)
         replacement[neurons] = values
         rises = []
         for neuron in neurons.tolist():
-            with removing(model, [neuron], replacement=replacement):
+            with ablate_neurons(model, [neuron], replacement=replacement):
                 rises.append(losses() - plain)
         costs.append(torch.stack(rises, dim=-1))
     return costs

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from toytask_cli.dataset import Grid
-from toytask_cli.hooks import BLOCKS, recording
+from toytask_cli.hooks import HOOK_POINTS, cache_activations
 from toytask_cli.model import Transformer
 from toytask_cli.prompts import Prompt
 
@@ -43,10 +43,10 @@ class Position:
 
 @torch.no_grad()
 def record_prompt(model: Transformer, grid: Grid, prompt: Prompt) -> dict[str, Snapshot]:
-    """Every block of `hooks.BLOCKS` on a prompt, the true answer being fed to the decoder."""
+    """Every block of `hooks.HOOK_POINTS` on a prompt, the true answer being fed to the decoder."""
     asked, answer = (grid.tokenizer.encode(text) for text in (prompt.text, prompt.target))
     device = model.readout.weight.device
-    with recording(model) as record:
+    with cache_activations(model) as record:
         model(torch.tensor([asked], device=device), torch.tensor([answer[:-1]], device=device))
     prompt_tokens, answer_tokens = (
         [grid.tokenizer.tokens[i] for i in row] for row in (asked, answer)
@@ -54,7 +54,8 @@ def record_prompt(model: Transformer, grid: Grid, prompt: Prompt) -> dict[str, S
     steps = [f"{a}→{b}" for a, b in pairwise(answer_tokens)]
     return {
         block: Snapshot(prompt_tokens if block == "encoder" else steps, record[block][0].cpu())
-        for block in BLOCKS
+        for block in HOOK_POINTS
+        if "attention" not in block
     }
 
 

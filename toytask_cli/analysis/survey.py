@@ -33,7 +33,7 @@ def survey(matched: Matched) -> Survey:
         for batch, resid in matched.batches(task):
             right[start : start + len(batch)] = exact_match(model.readout(resid), batch.answers)
             start += len(batch)
-            real = model.sae.activate(resid[batch.answers[:, 1:] != PAD])
+            real = model.sae.encode(resid[batch.answers[:, 1:] != PAD])
             acts += real.sum(dim=0).cpu()
             counts += (real > 0).sum(dim=0).cpu()
             n += len(real)

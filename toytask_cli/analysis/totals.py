@@ -12,7 +12,7 @@ from torch import Tensor
 
 from toytask_cli.analysis.prediction import BATCH, outputs
 from toytask_cli.dataset import Examples
-from toytask_cli.hooks import recording
+from toytask_cli.hooks import cache_activations
 from toytask_cli.model import Transformer
 from toytask_cli.tokenizer import PAD
 
@@ -44,7 +44,7 @@ def sum_up(
 ) -> list[Totals]:
     """The totals of each task over the examples, which must hold some of every task."""
     found: list[list[Totals]] = [[] for _ in range(n_tasks)]
-    with recording(model) as record:
+    with cache_activations(model) as record:
         for batch, out in outputs(model, examples, batch_size):
             targets = batch.answers[:, 1:]
             for task in batch.tasks.unique().tolist():

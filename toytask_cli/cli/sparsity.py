@@ -55,11 +55,11 @@ def sparsity(
     from toytask_cli.analysis.snapshot import record_prompt
     from toytask_cli.analysis.sparsity import measure_sparsity
     from toytask_cli.device import find_device
-    from toytask_cli.hooks import BLOCKS
+    from toytask_cli.hooks import HOOK_POINTS
     from toytask_cli.runs.run import Run
 
-    if block not in BLOCKS:
-        raise unknown_choice("block", block, BLOCKS)
+    if block not in HOOK_POINTS:
+        raise unknown_choice("block", block, HOOK_POINTS)
     place = find_device(device)
     opened = Run.open(run)
     grid = opened.grid()
@@ -77,7 +77,7 @@ def sparsity(
         return
     _print_numbers(report)
     _print_neurons_by_tasks(report)
-    _print_sample(sample, BLOCKS[block], snapshots[block])
+    _print_sample(sample, HOOK_POINTS[block].meaning, snapshots[block])
     err().print(f"wrote {opened.path}/reports/sparsity.json and .safetensors", soft_wrap=True)
     say_next("importance", opened.path)
 
@@ -115,11 +115,11 @@ def _draw(
 ) -> None:
     from toytask_cli.figures import sparsity as draw
     from toytask_cli.figures.style import png
-    from toytask_cli.hooks import BLOCKS
+    from toytask_cli.hooks import HOOK_POINTS
 
     names = grid.task_names
     maps = [
-        draw.Heatmap(f"{block}: {BLOCKS[block]}", shot.positions, shot.values.numpy())
+        draw.Heatmap(f"{block}: {HOOK_POINTS[block].meaning}", shot.positions, shot.values.numpy())
         for block, shot in snapshots.items()
     ]
     edges, before, after = (

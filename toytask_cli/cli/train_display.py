@@ -14,8 +14,8 @@ from rich.table import Table
 from rich.text import Text
 
 from toytask_cli.cli.console import err, plain_table
+from toytask_cli.training.loop import EpochRecord, Trainer
 from toytask_cli.training.schedule import LEARN
-from toytask_cli.training.trainer import EpochRecord, Trainer
 
 LINES = 30  # about this many plain lines a run
 SPARKS = "▁▂▃▄▅▆▇█"

@@ -14,8 +14,8 @@ from toytask_cli.runs import files, metrics, tensor_files
 from toytask_cli.runs.run import Run
 from toytask_cli.tasks import find_tasks
 from toytask_cli.tokenizer import Tokenizer
+from toytask_cli.training.loop import Progress
 from toytask_cli.training.schedule import LEARN, SEPARATE, Phase
-from toytask_cli.training.trainer import Progress
 
 MAX_HEADER_BYTES = 2**20
 COPIES = 4  # of each weight: itself, two moments of the optimiser, the best so far

@@ -40,7 +40,7 @@ class MetricsLog:
         try:
             if fcntl:
                 fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
+        except (BlockingIOError, PermissionError) as error:
             self.close()
             raise ToytaskError(
                 f"{path.parent} is being trained by another process: wait for its end"

@@ -14,28 +14,19 @@ from toytask_cli.analysis.prediction import score
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import empty_model, new_model
+from toytask_cli.objective import LOSS_TERMS
 from toytask_cli.recipe import Recipe
 from toytask_cli.runs import checkpoint, files, metrics, tensor_files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.metrics import MetricsLog
 from toytask_cli.runs.run import Run
+from toytask_cli.training.loop import DivergedError, EpochRecord, Progress, Trainer
 from toytask_cli.training.schedule import LEARN, SEPARATE
-from toytask_cli.training.trainer import DivergedError, EpochRecord, Progress, Trainer
+from toytask_cli.training.validation import EPOCH_METRICS
 
 CHECKPOINT_SHARE = 0.02  # of the time, at most, goes into checkpoints
 FINISHED = "finished"
 
-# Loss terms and metrics of an epoch.
-METRIC_DEFINITIONS = {
-    "loss": "the whole objective with the phase's coefficients, lower is better",
-    "ce": "mean cross-entropy over answer positions that are not padding, nats, lower is better",
-    "mse": "mean squared error of the SAE's reconstruction, lower is better",
-    "l1": "mean over positions of the summed activations",
-    "overlap": "what neurons fire for tasks other than their main one, 0 is complete separation",
-    "l0": "neurons that fire at a position, on average",
-    "dead_neurons": "neurons that fire at no position of the split",
-    "accuracy": "share of answers that match exactly, 0 to 1",
-}
 DEFINITIONS = {
     "epochs": "finished epochs, both phases together",
     "separate_from": "epochs done when the second phase began; null if it never did",
@@ -43,7 +34,7 @@ DEFINITIONS = {
     "seconds": "wall time of training and validation, checkpoints and reports excluded",
     "validation": "as measured while training, in the run's precision; what is under `tasks` is "
     "measured on the weights as saved, in float32",
-    **METRIC_DEFINITIONS,
+    **{name: metric.definition for name, metric in (LOSS_TERMS | EPOCH_METRICS).items()},
     "ci95": "Wilson 95 % interval of the accuracy",
     "ce_loss": "mean over examples of the mean cross-entropy of the answer's tokens, nats",
     "n": "number of examples",

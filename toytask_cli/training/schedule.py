@@ -2,9 +2,9 @@
 
 *Learn*: constant rate after a warm-up, β off, until validation says that every task is learnt, or
 until just enough epochs are left for the second phase. *Separate*: β on, α raised, the rate falling
-linearly to zero. β silences most neurons at first; with α as before, one of four tasks can end with
-too few to be written from the reconstruction alone. Starting the second phase before sums have
-generalised freezes the run there.
+linearly to zero. β silences most neurons at first; without the larger α, one of four tasks can end
+with too few neurons to be written from the reconstruction alone. A second phase that begins before
+sums have generalised freezes the run there.
 """
 
 from collections.abc import Iterable
@@ -18,25 +18,25 @@ LEARN, SEPARATE = "learn", "separate"
 
 @dataclass(frozen=True)
 class Phase:
-    """A phase of one run, and how many epochs had been done when it began."""
+    """A phase of one run."""
 
     name: str
-    start: int
+    start: int  # number of epochs finished before it
 
     def last_epoch(self, recipe: Recipe) -> int:
-        """The epoch at which this phase ends at the latest."""
+        """Return the latest epoch at which this phase can end."""
         if self.name == LEARN:
             return max(0, recipe.epochs - recipe.separate_epochs)
         return min(recipe.epochs, self.start + recipe.separate_epochs)
 
     def coefficients(self, recipe: Recipe) -> Coefficients:
-        """Those of the loss in this phase."""
+        """Return the coefficients of the loss in this phase."""
         if self.name == LEARN:
             return Coefficients(recipe.alpha, recipe.lambda_, 0.0)
         return Coefficients(recipe.separate_alpha, recipe.lambda_, recipe.beta)
 
     def rate(self, recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-        """The learning rate at a step counted from the phase's start, from 0."""
+        """Return the learning rate at a step, counted from 0 at the phase's start."""
         if self.name == LEARN:
             return recipe.lr * min(1.0, (step + 1) / max(1, recipe.warmup_steps))
         steps = (self.last_epoch(recipe) - self.start) * steps_per_epoch
@@ -44,7 +44,7 @@ class Phase:
 
 
 def next_phase(phase: Phase, epoch: int, recipe: Recipe, accuracies: Iterable[float]) -> Phase:
-    """The phase after `epoch` finished epochs, given each task's accuracy on validation."""
+    """Return the phase after `epoch` finished epochs, given each task's validation accuracy."""
     if phase.name == SEPARATE or recipe.separate_epochs == 0:
         return phase
     learnt = min(accuracies, default=0.0) >= recipe.learnt_accuracy
@@ -54,6 +54,6 @@ def next_phase(phase: Phase, epoch: int, recipe: Recipe, accuracies: Iterable[fl
 
 
 def is_over(phase: Phase, epoch: int, recipe: Recipe) -> bool:
-    """Whether a run in this phase is finished after `epoch` epochs."""
+    """Return whether a run in this phase is finished after `epoch` epochs."""
     another_follows = phase.name == LEARN and recipe.separate_epochs > 0
     return not another_follows and epoch >= phase.last_epoch(recipe)

@@ -1,4 +1,4 @@
-"""The replayed engine does what the eager one does: with real CUDA graphs where there is a GPU,
+"""A replayed engine computes what an eager one does: with CUDA graphs where there is a GPU,
 elsewhere with a tape that repeats the very operations on the very memory, as a graph would."""
 
 from dataclasses import replace
@@ -11,10 +11,10 @@ from torch.utils._pytree import tree_leaves
 from toytask_cli.dataset import build_grid
 from toytask_cli.model import new_model
 from toytask_cli.recipe import resolve
-from toytask_cli.training import replay
-from toytask_cli.training.engine import Engine
-from toytask_cli.training.replay import Replay, cuda_graph
-from toytask_cli.training.trainer import Trainer
+from toytask_cli.training import cuda_graphs
+from toytask_cli.training.cuda_graphs import GraphedCallable, capture
+from toytask_cli.training.loop import Trainer
+from toytask_cli.training.step import Engine
 
 needs_cuda = pytest.mark.skipif(
     not torch.cuda.is_available(), reason="this machine has no CUDA GPU"
@@ -43,73 +43,78 @@ class Tape(TorchDispatchMode):
                     place.data.copy_(value)
 
 
-def tape(work):
-    """Stands in for `cuda_graph` on a machine without a GPU."""
-    work()  # the warm-up, whose effects the engine has to undo
+def tape(function):
+    """Stands in for `capture` on a machine without a GPU."""
+    function()  # the warm-up, whose effects the engine has to undo
     with Tape() as recorded:
-        result = work()
-    return recorded.replay, result
+        results = function()
+    return recorded.replay, results
 
 
-def run(recipe, device, record, precision=torch.float32):
-    """All records of a run with this way to record, and the weights it ends with."""
+def run(recipe, device, graphs, precision=torch.float32):
+    """All records of a run with this way to capture, and the weights it ends with."""
     grid = build_grid(recipe)
     model = new_model(recipe, len(grid.tokenizer)).to(device)
     trainer = Trainer(recipe, grid, model, precision)
-    trainer.engine = Engine(recipe, model, len(grid.tasks), precision, record)
+    trainer.engine = Engine(recipe, model, len(grid.tasks), precision, graphs)
     trainer.finished = (trainer.progress, trainer.state())
-    return list(trainer.run()), trainer.engine.weights.copy()
+    return list(trainer.run()), trainer.engine.weights.state_dict()
 
 
-def test_a_replay_sees_new_inputs_and_new_state():
+def same_run(one, other):
+    """Whether two results of `run` are equal, but for the time they took."""
+    records = ([replace(record, seconds=0) for record in records] for records, _ in (one, other))
+    weights = (weights for _, weights in (one, other))
+    return len(set(map(str, records))) == 1 and all(map(torch.equal, *map(dict.values, weights)))
+
+
+def test_a_replay_reads_new_inputs_and_new_state():
     state = torch.tensor(1.0)
 
-    def work(x):
+    def function(x):
         state.add_(1)
-        return x.sum() * state
+        return {"product": x.sum() * state}
 
-    replay = Replay(work, tape)
-    replay(torch.zeros(3))
+    graphed = GraphedCallable(function, tape)
+    graphed(torch.zeros(3))
     for before, x in [(1.0, torch.ones(3)), (10.0, torch.full((3,), 2.0)), (5.0, torch.ones(7))]:
-        replay(x)
+        graphed(x)
         state.fill_(before)
-        assert replay(x).item() == x.sum().item() * (before + 1)
-    assert len(replay.recorded) == 2
+        assert graphed(x)["product"].item() == x.sum().item() * (before + 1)
+    assert len(graphed.captured) == 2
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
-def test_replayed_operations_train_to_the_same_bytes(tiny, precision, fixed_shapes):
-    recipe = replace(tiny, batch_size=17)  # the last batch is smaller: a recording of its own
-    records, weights = run(recipe, "cpu", None, precision)
-    recordings = []
-    again, same = run(
-        recipe, "cpu", lambda work: recordings.append(tape(work)) or recordings[-1], precision
+def test_replayed_operations_train_to_the_same_bytes(tiny, precision):
+    recipe = replace(tiny, batch_size=17)  # the last batch is smaller: captured by itself
+    eager = run(recipe, "cpu", None, precision)
+    captured = []
+    replayed = run(
+        recipe, "cpu", lambda function: captured.append(tape(function)) or captured[-1], precision
     )
-    assert len(recordings) == 3  # a step of either size, and validation
-    assert {record.phase for record in records} == {"learn", "separate"}
-    assert [replace(r, seconds=0) for r in again] == [replace(r, seconds=0) for r in records]
-    assert all(torch.equal(same[name], weight) for name, weight in weights.items())
+    assert len(captured) == 3  # a step of either size, and validation
+    assert {record.phase for record in eager[0]} == {"learn", "separate"}
+    assert same_run(eager, replayed)
 
 
-def test_without_graphs_it_says_so_and_trains_to_the_same_bytes(tiny, monkeypatch, fixed_shapes):
-    def refuse(work):
-        work()  # the warm-up went well
+def test_without_graphs_it_warns_and_trains_to_the_same_bytes(tiny, monkeypatch):
+    def refuse(function):
+        function()  # the warm-up went well
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
 
-    monkeypatch.setattr(replay, "_recorded", refuse)
-    records, weights = run(tiny, "cpu", None)
-    with pytest.warns(UserWarning, match=r"without CUDA graphs.*is capturing\)$") as said:
-        again, same = run(tiny, "cpu", cuda_graph)
-    assert len(said) == 3  # a step of either size, and validation
-    assert [replace(r, seconds=0) for r in again] == [replace(r, seconds=0) for r in records]
-    assert all(torch.equal(same[name], weight) for name, weight in weights.items())
+    monkeypatch.setattr(cuda_graphs, "_capture_graph", refuse)
+    eager = run(tiny, "cpu", None)
+    with pytest.warns(UserWarning, match=r"without CUDA graphs.*is capturing\)$") as warnings:
+        called = run(tiny, "cpu", capture)
+    assert len(warnings) == 3  # a step of either size, and validation
+    assert same_run(eager, called)
 
 
 @needs_cuda
 def test_a_cuda_graph_trains_as_the_eager_engine_does():
     recipe = resolve("article", {"epochs": 3})
     records, _ = run(recipe, "cuda", None)
-    again, _ = run(recipe, "cuda", cuda_graph)
+    again, _ = run(recipe, "cuda", capture)
     for eager, graph in zip(records, again, strict=True):
         assert graph.train["loss"] == pytest.approx(eager.train["loss"], rel=1e-4)
         assert graph.validation["loss"] == pytest.approx(eager.validation["loss"], rel=1e-4)
@@ -118,7 +123,7 @@ def test_a_cuda_graph_trains_as_the_eager_engine_does():
 @needs_cuda
 def test_a_cuda_run_stays_close_to_one_on_the_processor():
     recipe = resolve("article", {"epochs": 2})
-    on_gpu, _ = run(recipe, "cuda", cuda_graph)
+    on_gpu, _ = run(recipe, "cuda", capture)
     on_cpu, _ = run(recipe, "cpu", None)
     for one, other in zip(on_gpu, on_cpu, strict=True):
         assert one.train["ce"] == pytest.approx(other.train["ce"], rel=1e-2)
