@@ -1,8 +1,9 @@
-"""What a disk and other processes can do to a run: nothing is lost, and one line says what is up.
+"""Faults of disks and other processes: nothing is lost, and one line says what is wrong.
 
 The full count: python -m pytest tests/test_faults.py --rounds 20
 """
 
+import errno
 import json
 import os
 import shutil
@@ -35,23 +36,23 @@ READERS = [
 @pytest.fixture
 def disk(tmp_path, monkeypatch) -> Iterator[Path]:
     """A disk of 4 MB, in which we are."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    root = tmp_path / "disk"
+    root.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(root)]
     if shutil.which("mount") is None or _fails(mount):
         pytest.skip("mounting a small disk takes the rights of root")
-    monkeypatch.chdir(place)
-    yield place
+    monkeypatch.chdir(root)
+    yield root
     monkeypatch.undo()
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    subprocess.run(["umount", "-l", str(root)], check=True)
 
 
 def _fails(command: list[str]) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
-def snapshot(place: Path) -> dict[Path, bytes]:
-    return {p: p.read_bytes() for p in sorted(place.rglob("*")) if p.is_file()}
+def snapshot(root: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 def fill(disk: Path, leave: int) -> Path:
@@ -194,13 +195,13 @@ def test_a_clock_that_runs_backwards_changes_nothing(tmp_path, tiny, monkeypatch
 # Other processes
 
 
-def at_once(place: Path, commands: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
+def at_once(root: Path, commands: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
     """Runs these side by side."""
 
     def run(command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*TOYTASK, *command],
-            cwd=place, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+            cwd=root, env=ENVIRONMENT, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     with ThreadPoolExecutor(len(commands)) as pool:
@@ -219,8 +220,8 @@ def test_trainings_that_start_together_take_a_number_each(tmp_path):
 def test_however_many_claim_a_number_each_gets_its_own(tmp_path, rounds):
     for count in range(rounds or 3):
         with ThreadPoolExecutor(16) as pool:
-            made = list(pool.map(create_numbered, [tmp_path / str(count)] * 64))
-        assert sorted(int(path.name) for path in made) == list(range(1, 65))
+            created = list(pool.map(create_numbered, [tmp_path / str(count)] * 64))
+        assert sorted(int(path.name) for path in created) == list(range(1, 65))
 
 
 def test_commands_that_write_the_same_report_leave_a_whole_one(trained, tmp_path):
@@ -254,6 +255,15 @@ def test_a_run_in_training_cannot_be_trained_by_another_process(tmp_path, tiny):
                 other.train()
 
     assert session.train(on_epoch=resume_too)["epochs"] == 6
+
+
+def test_training_goes_on_where_the_file_system_has_no_locks(tmp_path, tiny, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    session = Session.start(tiny, CPU, torch.float32, tmp_path / "run")
+    assert session.train()["status"] == "finished"
 
 
 # Memory

@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mutations.texts import change_somewhere, dump, random_json, reseal
+from mutations.texts import change_somewhere, dump, random_json, update_checksum
 from mutations.victim import ESCAPE, GIGABYTE, TENSORS, Victim, is_small
 from toytask_cli.runs import tensor_files
 
@@ -49,7 +49,7 @@ def header_length(victim: Victim) -> list[Path]:
 
 
 def header_claims(victim: Victim) -> list[Path]:
-    """A tensor that claims another type, shape, place or name, a gigabyte among them."""
+    """A tensor that claims another type, shape, offset or name, a gigabyte among them."""
     path = victim.choose(*TENSORS)
     header, data = _header(path)
     name = victim.random.choice([key for key in header if key != "__metadata__"])
@@ -91,7 +91,7 @@ def _forge(path: Path, change: Callable[[dict[str, Tensor]], None]) -> list[Path
     after = sha256(path.read_bytes()).hexdigest()
     for other in filter(is_small, path.parent.parent.rglob("*.json")):
         with suppress(OSError, ValueError, AttributeError):  # it may be mutated already
-            reseal(other, lambda text: text.replace(before, after))
+            update_checksum(other, lambda text: text.replace(before, after))
     return [path]
 
 
@@ -102,7 +102,7 @@ def _choose_name(victim: Victim, tensors: dict[str, Tensor]) -> str:
 
 
 def forge_numbers(victim: Victim) -> list[Path]:
-    """A number that is NaN or infinite, the file sealed anew."""
+    """A number that is NaN or infinite, under a right checksum."""
 
     def change(tensors: dict[str, Tensor]) -> None:
         flat = tensors[_choose_name(victim, tensors)].view(-1)
@@ -152,7 +152,7 @@ def forge_type(victim: Victim) -> list[Path]:
 
 
 def forge_names(victim: Victim) -> list[Path]:
-    """A tensor too few, too many, or under a name that a terminal would obey."""
+    """A tensor too few, too many, or under a name with control characters."""
 
     def change(tensors: dict[str, Tensor]) -> None:
         name = _choose_name(victim, tensors)
