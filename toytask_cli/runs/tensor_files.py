@@ -52,11 +52,10 @@ def is_finite(tensors: Tensors) -> bool:
 def check_layout(tensors: Tensors, expected: Tensors, source: Path) -> None:
     """Raise a ToytaskError unless names, shapes and types are those that `source` asks for."""
     actual, asked = (
-        {name: (tensor.shape, tensor.dtype) for name, tensor in each.items()}
+        {(name, tensor.shape, tensor.dtype) for name, tensor in each.items()}
         for each in (tensors, expected)
     )
-    differing = [name for name in actual | asked if actual.get(name) != asked.get(name)]
-    if differing:
+    if differing := [name for name, _, _ in actual ^ asked]:
         raise ToytaskError(f"does not fit {source} (tensor {short_repr(min(differing))})")
 
 
