@@ -1,8 +1,9 @@
-"""What a disk and other processes can do to a run: nothing is lost, and one line says what is up.
+"""Faults of disks and other processes: nothing is lost, and one line says what is wrong.
 
 The full count: python -m pytest tests/test_faults.py --rounds 20
 """
 
+import errno
 import json
 import os
 import shutil
@@ -20,8 +21,8 @@ import torch
 from conftest import TINY_OPTIONS, TOYTASK, Command, Result, environment
 
 from toytask_cli.errors import ToytaskError
-from toytask_cli.runs import json_files
-from toytask_cli.runs.paths import claim_number
+from toytask_cli.runs import files
+from toytask_cli.runs.paths import create_numbered
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
@@ -35,23 +36,23 @@ READERS = [
 @pytest.fixture
 def disk(tmp_path, monkeypatch) -> Iterator[Path]:
     """A disk of 4 MB, in which we are."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
+    root = tmp_path / "disk"
+    root.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(root)]
     if shutil.which("mount") is None or _fails(mount):
         pytest.skip("mounting a small disk takes the rights of root")
-    monkeypatch.chdir(place)
-    yield place
+    monkeypatch.chdir(root)
+    yield root
     monkeypatch.undo()
-    subprocess.run(["umount", "-l", str(place)], check=True)
+    subprocess.run(["umount", "-l", str(root)], check=True)
 
 
 def _fails(command: list[str]) -> bool:
     return subprocess.run(command, capture_output=True, check=False).returncode != 0
 
 
-def snapshot(place: Path) -> dict[Path, bytes]:
-    return {p: p.read_bytes() for p in sorted(place.rglob("*")) if p.is_file()}
+def snapshot(root: Path) -> dict[Path, bytes]:
+    return {p: p.read_bytes() for p in sorted(root.rglob("*")) if p.is_file()}
 
 
 def fill(disk: Path, leave: int) -> Path:
@@ -79,7 +80,7 @@ def is_one_line(result: Result, *words: str) -> bool:
 def test_training_on_a_disk_that_fills_up_goes_on_once_there_is_room(
     disk, tiny, epochs_before_it_is_full
 ):
-    Session.start(tiny, CPU, torch.float32, disk / "whole").follow()
+    Session.start(tiny, CPU, torch.float32, disk / "whole").train()
     expected = (disk / "whole" / "model.safetensors").read_bytes()
     session = Session.start(tiny, CPU, torch.float32, disk / "run")
     if not epochs_before_it_is_full:
@@ -90,10 +91,10 @@ def test_training_on_a_disk_that_fills_up_goes_on_once_there_is_room(
             fill(disk, leave=0)
 
     with pytest.raises(ToytaskError, match=r"cannot write .*make room.*--resume .*run`") as error:
-        session.follow(on_epoch=count)
+        session.train(on_epoch=count)
     assert "\n" not in str(error.value)
     (disk / "ballast").unlink()
-    Session.resume(Run.open(disk / "run"), None, CPU).follow()
+    Session.resume(Run.open(disk / "run"), None, CPU).train()
     assert (disk / "run" / "model.safetensors").read_bytes() == expected
     assert not list(disk.rglob("*.partial"))
 
@@ -168,7 +169,7 @@ def test_a_run_whose_directory_vanishes_is_one_line(tmp_path, tiny):
             shutil.rmtree(tmp_path / "run")
 
     with pytest.raises(ToytaskError, match=r"cannot write .*its directory is gone") as error:
-        session.follow(on_epoch=vanish)
+        session.train(on_epoch=vanish)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -177,14 +178,14 @@ def test_a_run_whose_directory_vanishes_is_one_line(tmp_path, tiny):
 
 
 def test_a_clock_that_runs_backwards_changes_nothing(tmp_path, tiny, monkeypatch):
-    Session.start(tiny, CPU, torch.float32, tmp_path / "whole").follow()
+    Session.start(tiny, CPU, torch.float32, tmp_path / "whole").train()
     clock = iter(range(10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(clock)))
     session = Session.start(tiny, CPU, torch.float32, tmp_path / "run")
-    session.follow(stop=lambda: session.trainer.progress.epoch == 5)
+    session.train(stop=lambda: session.trainer.progress.epoch == 5)
     for file in (tmp_path / "run").iterdir():
         os.utime(file, (4e9, 4e9))  # the year 2096
-    Session.resume(Run.open(tmp_path / "run"), None, CPU).follow()
+    Session.resume(Run.open(tmp_path / "run"), None, CPU).train()
     models = [(tmp_path / run / "model.safetensors").read_bytes() for run in ("whole", "run")]
     assert models[0] == models[1]
     seconds = [r["seconds"] for r in Run.open(tmp_path / "run").read_metrics()]
@@ -194,13 +195,13 @@ def test_a_clock_that_runs_backwards_changes_nothing(tmp_path, tiny, monkeypatch
 # Other processes
 
 
-def at_once(place: Path, commands: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
+def at_once(root: Path, commands: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
     """Runs these side by side."""
 
     def run(command: list[str]) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*TOYTASK, *command],
-            cwd=place, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+            cwd=root, env=ENVIRONMENT, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
     with ThreadPoolExecutor(len(commands)) as pool:
@@ -219,8 +220,8 @@ def test_trainings_that_start_together_take_a_number_each(tmp_path):
 def test_however_many_claim_a_number_each_gets_its_own(tmp_path, rounds):
     for count in range(rounds or 3):
         with ThreadPoolExecutor(16) as pool:
-            made = list(pool.map(claim_number, [tmp_path / str(count)] * 64))
-        assert sorted(int(path.name) for path in made) == list(range(1, 65))
+            created = list(pool.map(create_numbered, [tmp_path / str(count)] * 64))
+        assert sorted(int(path.name) for path in created) == list(range(1, 65))
 
 
 def test_commands_that_write_the_same_report_leave_a_whole_one(trained, tmp_path):
@@ -236,12 +237,12 @@ def test_commands_that_write_the_same_report_leave_a_whole_one(trained, tmp_path
 def test_a_file_that_is_written_while_it_is_read_is_always_whole(tmp_path, rounds):
     path = tmp_path / "report.json"
     versions = [{"n": n, "filling": "x" * 50_000 * n} for n in range(1, 5)]
-    json_files.write(path, versions[0])
+    files.write_json(path, versions[0])
     with ThreadPoolExecutor(4) as pool:
         for values in versions * (rounds or 5):
-            pool.submit(json_files.write, path, values)
+            pool.submit(files.write_json, path, values)
         for _ in range(20 * (rounds or 5)):
-            assert json_files.read(path, "") in versions
+            assert files.read_json(path) in versions
 
 
 def test_a_run_in_training_cannot_be_trained_by_another_process(tmp_path, tiny):
@@ -251,9 +252,18 @@ def test_a_run_in_training_cannot_be_trained_by_another_process(tmp_path, tiny):
         if record.epoch == 3:
             other = Session.resume(Run.open(tmp_path / "run"), None, CPU)
             with pytest.raises(ToytaskError, match="is being trained by another process"):
-                other.follow()
+                other.train()
 
-    assert session.follow(on_epoch=resume_too)["epochs"] == 6
+    assert session.train(on_epoch=resume_too)["epochs"] == 6
+
+
+def test_training_goes_on_where_the_file_system_has_no_locks(tmp_path, tiny, monkeypatch):
+    def refuse(file, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    session = Session.start(tiny, CPU, torch.float32, tmp_path / "run")
+    assert session.train()["status"] == "finished"
 
 
 # Memory

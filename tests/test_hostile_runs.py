@@ -61,8 +61,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 
-# Weights that were sealed anew are other weights, and have numbers of their own if any.
-OTHER_WEIGHTS = "weights that overflow, sealed"
+# Weights that were written with a checksum are other weights, and have numbers of their own if any.
+OTHER_WEIGHTS = "weights that overflow, with checksum"
 
 # What a command reads, so that a mutation of it is looked for there.
 READERS = {
@@ -91,20 +91,20 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize(("seed", "kind"), [(i, kinds[i % len(kinds)]) for i in seeds])
 
 
-# The tree, and what the commands say when nothing has happened to it
+# The tree, and the results of the commands before anything happens to it
 
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`runs/01`, interrupted three epochs before its end, with all reports; and `data`."""
-    place = tmp_path_factory.mktemp("sound")
+    root = tmp_path_factory.mktemp("sound")
     recipe = resolve("default", COMPETENT | {"d_model": 32, "separate_epochs": 40})
     silence = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
     with pytest.MonkeyPatch.context() as patch, silence[0], silence[1]:
-        patch.chdir(place)
+        patch.chdir(root)
         session = Session.start(recipe, CPU, torch.float32, Path(RUN))
         last = recipe.epochs - 3
-        session.follow(stop=lambda: session.trainer.progress.epoch == last)
+        session.train(stop=lambda: session.trainer.progress.epoch == last)
         assert session.trainer.progress.epoch == last
         write_data(build_grid(recipe.data_spec()), Path(DATA))
         for command in (
@@ -118,11 +118,11 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
             with pytest.raises(SystemExit) as left:
                 main()
             assert not left.value.code
-    return place
+    return root
 
 
 @pytest.fixture
-def say(toytask: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Result]:
+def try_command(toytask: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Result]:
     """Runs a row of `COMMANDS` in the current directory, in some seconds or not at all."""
 
     def late(number: int, frame: FrameType | None) -> None:
@@ -133,7 +133,7 @@ def say(toytask: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Re
         before = signal.signal(signal.SIGALRM, late)
         signal.alarm(SECONDS)
         try:
-            return _look() if name == "chat :neuron" else toytask(*COMMANDS[name])
+            return _look_at_neuron() if name == "chat :neuron" else toytask(*COMMANDS[name])
         finally:
             signal.alarm(0)
             signal.signal(signal.SIGALRM, before)
@@ -141,7 +141,7 @@ def say(toytask: Command, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Re
     return run
 
 
-def _look() -> Result:
+def _look_at_neuron() -> Result:
     """`:neuron 3` in a chat; that importance is not known is its error."""
     shown = Console(file=io.StringIO(), width=1000)
     try:
@@ -149,8 +149,8 @@ def _look() -> Result:
     except ToytaskError as error:
         return Result(error.exit_code, "", f"error: {error}\n")
     text = shown.file.getvalue()  # type: ignore[attr-defined]
-    if found := re.search(r"importance is not known: (.*)", text, re.DOTALL):
-        return Result(1, "", f"error: {found[1].strip()}\n")
+    if match := re.search(r"importance is not known: (.*)", text, re.DOTALL):
+        return Result(1, "", f"error: {match[1].strip()}\n")
     return Result(0, json.dumps(text), "")
 
 
@@ -163,12 +163,12 @@ def expected() -> dict[str, "Sound"]:
 @pytest.fixture(scope="module")
 def outcomes(request: pytest.FixtureRequest) -> Iterator[Counter[tuple[str, int]]]:
     """(kind, exit code) → how often; printed at the end."""
-    found: Counter[tuple[str, int]] = Counter()
-    yield found
+    counts: Counter[tuple[str, int]] = Counter()
+    yield counts
     if request.config.getoption("--rounds"):
         print(f"\n\n{'mutation':32} {'commands':>8} {'exit 0':>8} {'exit 1':>8}")
-        for kind in dict.fromkeys(kind for kind, _ in found):
-            right, line = found[kind, 0], found[kind, 1]
+        for kind in dict.fromkeys(kind for kind, _ in counts):
+            right, line = counts[kind, 0], counts[kind, 1]
             print(f"{kind:32} {right + line:8,} {right:8,} {line:8,}")
 
 
@@ -181,7 +181,7 @@ def numbers(result: Result) -> object:
             return {k: without(v) for k, v in value.items() if k not in left_out}
         return [without(v) for v in value] if isinstance(value, list) else value
 
-    return [without(json.loads(part)) for part in _objects(result.out)]
+    return [without(json.loads(text)) for text in _objects(result.out)]
 
 
 def _objects(text: str) -> list[str]:
@@ -190,9 +190,9 @@ def _objects(text: str) -> list[str]:
     return lines if all(line.startswith("{") and line.endswith("}") for line in lines) else [text]
 
 
-def _tree(place: Path) -> dict[Path, str]:
+def _tree(root: Path) -> dict[Path, str]:
     """Every path under this one, with what is there."""
-    return {path: _content(path) for path in place.rglob("*")}
+    return {path: _content(path) for path in root.rglob("*")}
 
 
 def _content(path: Path) -> str:
@@ -219,23 +219,23 @@ class Sound(NamedTuple):
 
 @pytest.fixture
 def measured(
-    sound: Path, expected: dict[str, Sound], say: Callable[[str], Result],
+    sound: Path, expected: dict[str, Sound], try_command: Callable[[str], Result],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[str], Sound]:  # fmt: skip
-    """Looks up what a command says on the sound tree."""
+    """Return the results of a command on the sound tree."""
 
-    def look_up(name: str) -> Sound:
+    def measure(name: str) -> Sound:
         if name not in expected:
             shutil.copytree(sound, tmp_path / "sound")
             with monkeypatch.context() as patch:
                 patch.chdir(tmp_path / "sound")
-                result = say(name)
+                result = try_command(name)
             assert result.code == 0, result.err
             expected[name] = Sound(numbers(result), _memory())
             shutil.rmtree(tmp_path / "sound")
         return expected[name]
 
-    return look_up
+    return measure
 
 
 # The rounds
@@ -243,48 +243,48 @@ def measured(
 
 def test_a_mutated_run_gives_right_numbers_or_one_line(
     seed: int, kind: str, sound: Path, measured: Callable[[str], Sound],
-    say: Callable[[str], Result], outcomes: Counter[tuple[str, int]],
+    try_command: Callable[[str], Result], outcomes: Counter[tuple[str, int]],
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     random = Random(seed)
-    place, touched = mutated(sound, tmp_path, kind, random)
-    monkeypatch.chdir(place)
+    root, touched = mutated(sound, tmp_path, kind, random)
+    monkeypatch.chdir(root)
     for name in commands(touched, random):
         where = f"seed {seed}, {kind} ({', '.join(map(repr, touched))}), {name}"
         right, before = measured(name), _tree(tmp_path)
-        result = say(name)
+        result = try_command(name)
         judge(result, right.numbers, touched, where, kind)
         outcomes[kind, result.code] += 1
         assert _memory() - right.memory < GIGABYTE, where
-        shutil.rmtree(place / "new", ignore_errors=True)
+        shutil.rmtree(root / "new", ignore_errors=True)
         changed = {path for path, _ in before.items() ^ _tree(tmp_path).items()}
-        assert all(path.is_relative_to(place / RUN) for path in changed), where
+        assert all(path.is_relative_to(root / RUN) for path in changed), where
         assert result.code == 0 or not changed or "/figures" in result.err, where
 
 
-def test_a_process_says_what_is_said_in_this_one(
+def test_a_process_of_its_own_prints_the_same(
     seed: int, kind: str, sound: Path, measured: Callable[[str], Sound],
-    say: Callable[[str], Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    try_command: Callable[[str], Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
-    place, touched = mutated(sound, tmp_path, kind, Random(seed))
+    root, touched = mutated(sound, tmp_path, kind, Random(seed))
     right = measured("eval")
-    monkeypatch.chdir(place)
+    monkeypatch.chdir(root)
     done = subprocess.run(
         [*TOYTASK, *COMMANDS["eval"]],
         env=environment(), capture_output=True, text=True, check=False, timeout=SECONDS,
     )  # fmt: skip
     result = Result(done.returncode, done.stdout, done.stderr)
     judge(result, right.numbers, touched, f"seed {seed}, {kind}", kind)
-    assert say("eval") == result
+    assert try_command("eval") == result
 
 
 def mutated(sound: Path, parent: Path, kind: str, random: Random) -> tuple[Path, list[Path]]:
     """A mutated copy of the sound tree, and the paths that were touched, as commands see them."""
-    place, outside = parent / "place", parent / "outside"
-    shutil.copytree(sound, place)
+    root, outside = parent / "root", parent / "outside"
+    shutil.copytree(sound, root)
     outside.mkdir()
     (outside / "file").write_text("{}")
-    victim = Victim(place, outside, random)
+    victim = Victim(root, outside, random)
     if kind in MUTATIONS:
         touched = MUTATIONS[kind](victim)
     else:
@@ -293,7 +293,7 @@ def mutated(sound: Path, parent: Path, kind: str, random: Random) -> tuple[Path,
         touched = MUTATIONS[first](victim)
         with suppress(Exception):  # the first may have left nothing to mutate
             touched += MUTATIONS[second](victim)
-    return place, [path.relative_to(place) for path in touched]
+    return root, [path.relative_to(root) for path in touched]
 
 
 def commands(touched: list[Path], random: Random) -> list[str]:
@@ -307,14 +307,14 @@ def commands(touched: list[Path], random: Random) -> list[str]:
 
 def judge(result: Result, right: object, touched: list[Path], where: str, kind: str) -> None:
     """Right numbers, or one line that names the file."""
-    said = f"{where}\n{result}"
-    assert "Traceback" not in result.err, said
-    assert all(c.isprintable() or c == "\n" for c in result.err), said
+    details = f"{where}\n{result}"
+    assert "Traceback" not in result.err, details
+    assert all(c.isprintable() or c == "\n" for c in result.err), details
     if result.code == 0:
-        assert numbers(result) == right or kind == OTHER_WEIGHTS, said
+        assert numbers(result) == right or kind == OTHER_WEIGHTS, details
         return
-    assert (result.code, result.out) == (1, ""), said
-    assert result.err.startswith("error: "), said
-    assert result.err.count("\n") == 1, said
+    assert (result.code, result.out) == (1, ""), details
+    assert result.err.startswith("error: "), details
+    assert result.err.count("\n") == 1, details
     named = any(path.stem in result.err for path in touched)
-    assert named or (kind == OTHER_WEIGHTS and "train it longer" in result.err), said
+    assert named or (kind == OTHER_WEIGHTS and "train it longer" in result.err), details

@@ -1,4 +1,4 @@
-"""A training run that is ended, at any moment, can be resumed to what an undisturbed one leaves.
+"""A training that is interrupted at any moment, can be resumed to what an undisturbed one leaves.
 
 The full count: python -m pytest tests/test_killed.py --rounds 100
 """
@@ -46,31 +46,31 @@ def outcome(run: Path) -> dict[str, object]:
 # Within a write
 
 
-def trains_and_dies(recipe: Recipe, precision: torch.dtype, place: Path, *when: Any) -> int:
-    """Trains in a copy of this process; gives the child's exit code, negative for a signal."""
+def train_and_die(recipe: Recipe, precision: torch.dtype, root: Path, *when: Any) -> int:
+    """Train in a copy of this process; return its exit code, negative for a signal."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     try:
-        dies_in_write(*when)
-        Session.start(recipe, CPU, precision, place).follow()
+        kill_in_write(*when)
+        Session.start(recipe, CPU, precision, root).train()
         os._exit(0)
     except BaseException:
         os._exit(1)
 
 
-def loads_or_says_how_to_go_on(place: Path) -> bool:
+def loads_or_names_the_next_step(root: Path) -> bool:
     try:
-        run = Run.open(place)
+        run = Run.open(root)
         run.model(run.grid(), CPU)
     except ToytaskError as error:
-        is_run = (place / "config.json").exists()
+        is_run = (root / "config.json").exists()
         return "\n" not in str(error) and ("--resume" if is_run else "is no run") in str(error)
     return True
 
 
-def dies_in_write(number: int, is_whole: bool) -> None:
-    """Has this process kill itself in its write of this number, before or after the last byte."""
+def kill_in_write(number: int, is_whole: bool) -> None:
+    """Have this process kill itself in a write, before or after its last byte."""
     write_all, rename, calls = files.write_all, Path.replace, 0
 
     def count() -> bool:
@@ -103,19 +103,19 @@ def test_killed_in_any_of_its_writes_a_run_resumes_to_the_same_bytes(
     tmp_path, tiny, is_whole, precision
 ):
     recipe = replace(tiny, epochs=6, separate_epochs=2)
-    Session.start(recipe, CPU, precision, tmp_path / "undisturbed").follow()
+    Session.start(recipe, CPU, precision, tmp_path / "undisturbed").train()
     for number in range(1, 100):
-        place = tmp_path / str(number)
-        code = trains_and_dies(recipe, precision, place, number, is_whole)
+        root = tmp_path / str(number)
+        code = train_and_die(recipe, precision, root, number, is_whole)
         if code == 0:  # that was one more than it has
             break
         assert code == -signal.SIGKILL
-        assert loads_or_says_how_to_go_on(place)
-        if (place / "config.json").exists():
-            Session.resume(Run.open(place), None, CPU).follow()
-            assert outcome(place) == outcome(tmp_path / "undisturbed")
+        assert loads_or_names_the_next_step(root)
+        if (root / "config.json").exists():
+            Session.resume(Run.open(root), None, CPU).train()
+            assert outcome(root) == outcome(tmp_path / "undisturbed")
         else:
-            assert not (place / "metrics.jsonl").exists(), "a finished epoch would be lost"
+            assert not (root / "metrics.jsonl").exists(), "a finished epoch would be lost"
     assert number > (3 if is_whole else 9)
 
 
@@ -125,55 +125,55 @@ def test_killed_in_any_of_its_writes_a_run_resumes_to_the_same_bytes(
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], float]:
     """What the command leaves, and how many seconds it takes."""
-    place = tmp_path_factory.mktemp("undisturbed")
+    root = tmp_path_factory.mktemp("undisturbed")
     start = time.perf_counter()
     command = [*TOYTASK, *TRAIN]
-    subprocess.run(command, cwd=place, env=ENVIRONMENT, check=True, capture_output=True)
-    return outcome(place / "runs" / "01"), time.perf_counter() - start
+    subprocess.run(command, cwd=root, env=ENVIRONMENT, check=True, capture_output=True)
+    return outcome(root / "runs" / "01"), time.perf_counter() - start
 
 
-def ended(place: Path, after: float, number: int) -> tuple[int, str]:
-    """Exit code, and what was said, of a training that got this signal after so many seconds."""
+def train_until_signal(root: Path, after: float, number: int) -> tuple[int, str]:
+    """Return exit code and stderr of a training that gets a signal after so many seconds."""
     command = [*TOYTASK, *TRAIN]
     with subprocess.Popen(
-        command, cwd=place, env=ENVIRONMENT, text=True,
+        command, cwd=root, env=ENVIRONMENT, text=True,
         stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
         time.sleep(after)
         process.send_signal(number)
-        said = process.communicate()[1]
-    return process.returncode, said
+        printed = process.communicate()[1]
+    return process.returncode, printed
 
 
 def has_finished(run: Path) -> bool:
-    """Whether it was ended after its last word, when there is nothing left to go on with."""
+    """Return whether the run had finished when the signal came, so that nothing is left to do."""
     report = run / "reports" / "train.json"
     return report.exists() and json.loads(report.read_text())["status"] == "finished"
 
 
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGINT"])
-def test_ended_at_a_random_moment_a_run_resumes_to_the_same_bytes(
+def test_interrupted_at_a_random_moment_a_run_resumes_to_the_same_bytes(
     toytask: Command, undisturbed, tmp_path, monkeypatch, rounds, name
 ):
     expected, seconds = undisturbed
     number = signal.Signals[name]
     draw = random.Random(name)
     for count in range(rounds or 1):
-        place = tmp_path / str(count)
-        place.mkdir()
-        monkeypatch.chdir(place)
+        root = tmp_path / str(count)
+        root.mkdir()
+        monkeypatch.chdir(root)
         after = draw.uniform(0.4, 1.0) * seconds
-        code, said = ended(place, after, number)
-        when = f"{name} after {after:.3f} s: {code}, {said}"
+        code, printed = train_until_signal(root, after, number)
+        when = f"{name} after {after:.3f} s: {code}, {printed}"
         # -number: it came before there was a run to save, or after all was done.
         assert code in (0, -number) or (code == 128 + number and name != "SIGKILL"), when
         resumed = "--resume runs/01"
         if not Path("runs/01/config.json").exists():
-            assert "resume" not in said, when
+            assert "resume" not in printed, when
             resumed = f"--out runs/02 {' '.join(TRAIN[1:])}"
         elif code == 128 + number and not has_finished(Path("runs/01")):
-            assert "next: toytask train --resume runs/01" in said or "epoch" not in said, when
+            assert "next: toytask train --resume runs/01" in printed or "epoch" not in printed, when
         result = toytask("train", "--no-figures", *resumed.split())
-        assert (result.code, "Traceback" in said) == (0, False), f"{when}; {result.err}"
+        assert (result.code, "Traceback" in printed) == (0, False), f"{when}; {result.err}"
         run = "runs/01" if "resume" in resumed else "runs/02"
         assert outcome(Path(run)) == expected, when

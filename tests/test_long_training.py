@@ -36,7 +36,7 @@ def test_memory_and_files_stay_flat(tmp_path, tiny, rounds):
             seen.append((resident(), len(gc.get_objects()), len(files)))
 
     with TrainDisplay(session.trainer, {}, live=True) as display:
-        session.follow(on_step=display.step, on_epoch=look)
+        session.train(on_step=display.step, on_epoch=look)
     memory, objects, files = zip(*seen[1:], strict=True)  # the first part warms up
     assert memory[-1] - memory[0] < 10
     assert objects[-1] - objects[0] < 1000

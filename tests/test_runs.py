@@ -78,44 +78,58 @@ def test_a_saved_model_gives_equal_logits_bit_for_bit(run):
 
 
 def change(key: str, value: object) -> object:
+    """Edit a JSON file by hand, where nobody writes a checksum."""
+
     def edit(path: Path) -> None:
         values = json.loads(path.read_text())
+        del values["sha256"]
         path.write_text(json.dumps({**values, key: value}))
 
     return edit
 
 
 @pytest.mark.parametrize(
-    ("name", "spoil", "said"),
+    ("name", "spoil", "message"),
     [
-        ("config.json", Path.unlink, "cannot read .*config.json"),
-        ("config.json", cut, "config.json is cut or no JSON"),
-        ("config.json", change("schema_version", 99), "schema_version 99.*install a newer"),
-        ("config.json", change("colour", 1), "config.json: unknown key 'colour'"),
-        ("config.json", change("recipe", {}), "config.json: missing key"),
-        ("config.json", change("threads", "four"), "config.json: threads is no int"),
+        ("config.json", Path.unlink, "runs/01 is no run .no config.json."),
+        ("config.json", cut, "config.json: cut or not JSON"),
         (
-            "model.safetensors",
-            Path.unlink,
-            "no model.safetensors yet: wait for its end, go on with",
+            "config.json",
+            change("schema_version", 99),
+            "config.json: written by a newer .*version 99",
         ),
-        ("model.safetensors", cut, "model.safetensors is cut or no safetensors"),
-        ("model.safetensors", lambda p: p.write_text("{}"), "is cut or no safetensors"),
+        ("config.json", change("colour", 1), "config.json: unknown key 'colour'"),
+        ("config.json", change("recipe", {}), "config.json: recipe: missing key"),
+        ("config.json", change("recipe", 3), "config.json: recipe is missing or not an object"),
+        ("config.json", change("precision", "save"), "config.json: precision is 'save', which is"),
+        ("model.safetensors", Path.unlink, "cannot read .*model.safetensors .*: go on with"),
+        ("model.safetensors", cut, "model.safetensors: cut or not a safetensors"),
+        ("model.safetensors", lambda p: p.write_text("{}"), "cut or not a safetensors"),
         (
             "model.safetensors",
             lambda p: tensor_files.write(p, {"foreign": torch.zeros(3)}),
-            "model.safetensors does not fit .*config.json",
+            "model.safetensors: does not fit .*config.json",
         ),
     ],
 )
-def test_a_spoilt_run_is_one_line_and_nothing_is_written(run, name, spoil, said):
+def test_a_spoilt_run_is_one_line_and_nothing_is_written(run, name, spoil, message):
     spoil(run.path / name)
     before = all_files(run.path)
-    with pytest.raises(ToytaskError, match=said) as error:
+    with pytest.raises(ToytaskError, match=message) as error:
         opened = Run.open(run.path)
         opened.model(opened.grid(), CPU)
     assert "\n" not in str(error.value)
     assert all_files(run.path) == before
+
+
+def test_a_run_of_an_older_toytask_is_refused_with_the_next_step(run):
+    recipe = {"seed": 0, "resplit": "pair", "d_model": 32}
+    old = {"schema_version": 1, "recipe": recipe, "device": "cpu", "precision": "float32"}
+    run.config_file.write_text(json.dumps(old))
+    message = r"config.json: written by an older toytask \(schema_version 1, .*train anew with"
+    with pytest.raises(ToytaskError, match=message) as error:
+        Run.open(run.path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_missing_run_is_answered_with_those_that_are_there(run):
@@ -131,7 +145,7 @@ def test_without_any_run_the_next_step_is_training(here):
 def test_a_report_made_from_other_weights_is_refused(run):
     run.write_report("eval", {"accuracy": 1.0})
     assert run.read_report("eval")["accuracy"] == 1.0
-    weights = tensor_files.read(run.model_file, "")
+    weights, _ = tensor_files.read(run.model_file)
     tensor_files.write(run.model_file, {n: t + 1 for n, t in weights.items()})
-    with pytest.raises(ToytaskError, match=r"eval.json was made from other weights.*toytask eval"):
+    with pytest.raises(ToytaskError, match=r"eval.json: made from other weights.*toytask eval"):
         run.read_report("eval")

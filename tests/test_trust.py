@@ -12,7 +12,7 @@ from conftest import Command
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import MAX_WEIGHTS
 from toytask_cli.recipe import Recipe
-from toytask_cli.runs import tensor_files
+from toytask_cli.runs import files, tensor_files
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 def run(here: Path, tiny: Recipe) -> Run:
     """A run that was stopped in its second phase, with a report and an ablation."""
     session = Session.start(tiny, CPU, torch.float32, Path("run"))
-    session.follow(stop=lambda: session.trainer.progress.epoch == tiny.epochs - 1)
+    session.train(stop=lambda: session.trainer.progress.epoch == tiny.epochs - 1)
     assert session.trainer.progress.phase.name == "separate"
     session.run.write_ablation("some", {"neurons": [1, 2], "error": "keep"})
     return session.run
@@ -40,13 +40,20 @@ def edit(path: Path, change: Callable[[dict], object]) -> None:
     path.write_text(json.dumps(values))
 
 
+def edit_recipe(path: Path, **values: object) -> None:
+    """Writes other values into a configuration as this program would, checksum included."""
+    config = files.read_json(path)
+    config["recipe"].update(values)
+    files.write_json(path, config)
+
+
 # Weights
 
 
 def test_weights_other_than_those_that_training_reported_are_refused(run):
-    weights = {n: t + 1e-3 for n, t in tensor_files.read(run.model_file, "").items()}
-    run.weights.write(weights)  # as whole as weights can be
-    with pytest.raises(ToytaskError, match=r"train.json was made from other weights.*--resume run"):
+    weights = {n: t + 1e-3 for n, t in tensor_files.read(run.model_file)[0].items()}
+    run.write_weights(weights)  # as whole as weights can be
+    with pytest.raises(ToytaskError, match=r"train.json: made from other weights.*--resume run"):
         load()
     (run.path / "reports" / "train.json").unlink()
     assert load()
@@ -54,16 +61,22 @@ def test_weights_other_than_those_that_training_reported_are_refused(run):
 
 @pytest.mark.parametrize(("key", "value"), [("split_seed", 9), ("n_heads", 1), ("lr", 0.5)])
 def test_a_recipe_other_than_the_weights_own_is_refused_though_it_fits(run, key, value):
-    edit(run.config_file, lambda config: config["recipe"].update({key: value}))
-    with pytest.raises(ToytaskError, match=r"model.safetensors does not fit run/config.json"):
+    edit_recipe(run.config_file, **{key: value})
+    with pytest.raises(ToytaskError, match=r"model.safetensors: does not fit run/config.json"):
         load()
     with pytest.raises(ToytaskError, match=r"run/config.json was changed since .*checkpoint"):
         Session.resume(Run.open(run.path), None, CPU)
 
 
+def test_a_configuration_that_was_changed_is_refused(run):
+    edit(run.config_file, lambda config: config["recipe"].update(lr=0.5))
+    with pytest.raises(ToytaskError, match=r"config.json: changed since it was written: .*anew"):
+        load()
+
+
 def test_no_memory_is_taken_for_weights_that_are_not_there(run):
-    edit(run.config_file, lambda config: config["recipe"].update(d_sae=10**9, digits=3))
-    with pytest.raises(ToytaskError, match=r"model.safetensors does not fit run/config.json"):
+    edit_recipe(run.config_file, d_sae=10**9)
+    with pytest.raises(ToytaskError, match=r"model.safetensors: does not fit run/config.json"):
         load()
 
 
@@ -77,8 +90,8 @@ def test_a_model_that_no_memory_holds_is_one_line(toytask: Command, here, field)
 
 
 def test_weights_that_overflow_are_told_before_anything_is_measured(toytask: Command, run):
-    weights = tensor_files.read(run.model_file, "")
-    run.weights.write({n: t * 1e30 for n, t in weights.items()})
+    weights, _ = tensor_files.read(run.model_file)
+    run.write_weights({n: t * 1e30 for n, t in weights.items()})
     (run.path / "reports" / "train.json").unlink()
     for command in ("eval", "chat"):
         result = toytask(command, "run")
@@ -100,7 +113,7 @@ def test_a_number_that_is_not_finite_reaches_no_report(run):
 
 def test_a_report_that_was_changed_is_refused(run):
     edit(run.path / "ablations" / "some.json", lambda report: report["neurons"].append(3))
-    with pytest.raises(ToytaskError, match="some.json was changed since it was written"):
+    with pytest.raises(ToytaskError, match="some.json: changed since it was written"):
         run.read_ablation("some")
 
 
@@ -112,21 +125,21 @@ def test_an_ablation_written_by_hand_is_read(run):
 
 
 @pytest.mark.parametrize(
-    ("neurons", "error", "said"),
+    ("neurons", "error", "message"),
     [
         ([48], "keep", "there is no neuron 48"),
         ([-1], "keep", "there is no neuron -1"),
         ([10**400], "keep", "there is no neuron 1000"),
-        ([True], "keep", "neurons is no list of numbers"),
+        ([True], "keep", "neurons is not a list of integers"),
         ([1], "kept", "did you mean 'keep'"),
     ],
 )
-def test_an_ablation_that_fits_no_such_model_names_its_file(run, neurons, error, said):
+def test_an_ablation_that_fits_no_such_model_names_its_file(run, neurons, error, message):
     run.write_ablation("some", {"neurons": neurons, "error": error})
-    with pytest.raises(ToytaskError, match=rf"ablations/some.json: .*{said}") as found:
+    with pytest.raises(ToytaskError, match=rf"ablations/some.json: .*{message}") as raised:
         run.read_ablation("some")
-    assert found.value.exit_code == 1
-    assert len(str(found.value)) < 300
+    assert raised.value.exit_code == 1
+    assert len(str(raised.value)) < 300
 
 
 def test_a_file_whose_name_is_none_of_an_ablation_is_passed_over(run):
@@ -147,13 +160,13 @@ def test_epochs_that_were_edited_are_refused(run):
 def test_what_follows_the_checkpoint_in_the_metrics_is_not_even_read(run, tiny):
     with run.metrics_file.open("a") as file:
         file.write('{"epoch": 12, "phase": "separ')  # as when the power went
-    assert Session.resume(run, None, CPU).follow()["status"] == "finished"
+    assert Session.resume(run, None, CPU).train()["status"] == "finished"
     assert len(run.read_metrics()) == tiny.epochs
 
 
 def test_the_limit_of_epochs_is_open_while_learning_and_settled_after_it(here, tiny, run):
     learning = Session.start(tiny, CPU, torch.float32, Path("learning"))
-    learning.follow(stop=lambda: learning.trainer.progress.epoch == 1)
+    learning.train(stop=lambda: learning.trainer.progress.epoch == 1)
     for path in (Path("run"), Path("learning")):
         recipe = replace(Run.open(path).config.recipe, epochs=20)
         opened = Run.open(path)
@@ -174,11 +187,10 @@ def test_the_limit_of_epochs_is_open_while_learning_and_settled_after_it(here, t
     ],
 )
 def test_a_state_that_does_not_fit_is_never_stretched_to_fit(run, change):
-    state = tensor_files.read(run.checkpoint_file, "")
+    state, metadata = tensor_files.read(run.checkpoint_file)
     change(state)
-    metadata = tensor_files.read_metadata(run.checkpoint_file, "")
     tensor_files.write(run.checkpoint_file, state, metadata)
-    with pytest.raises(ToytaskError, match=r"checkpoint.safetensors does not fit run/config.json"):
+    with pytest.raises(ToytaskError, match=r"checkpoint.safetensors: does not fit run/config.json"):
         Session.resume(run, None, CPU)
 
 
@@ -191,9 +203,8 @@ def test_a_state_that_does_not_fit_is_never_stretched_to_fit(run, change):
     ],
 )  # fmt: skip
 def test_progress_that_cannot_be_is_refused(run, change):
-    state = tensor_files.read(run.checkpoint_file, "")
-    metadata = tensor_files.read_metadata(run.checkpoint_file, "")
-    metadata["progress"] = json.dumps({**json.loads(metadata["progress"]), **change})
+    state, metadata = tensor_files.read(run.checkpoint_file)
+    metadata["progress"].update(change)
     tensor_files.write(run.checkpoint_file, state, metadata)
     with pytest.raises(ToytaskError, match=r"checkpoint.safetensors: progress .*train anew"):
         Session.resume(run, None, CPU)

@@ -97,7 +97,7 @@ def delete(victim: Victim) -> list[Path]:
 
 
 def exchange_kind(victim: Victim) -> list[Path]:
-    """A directory or a pipe in place of a file, a file in place of a directory."""
+    """A directory or a pipe instead of a file, a file instead of a directory."""
     path = victim.choose(*READ, *FOLDERS, *OVERWRITTEN)
     if path.is_dir():
         shutil.rmtree(path)

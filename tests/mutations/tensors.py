@@ -8,6 +8,7 @@ import json
 import os
 from collections.abc import Callable
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,21 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from mutations.texts import change_somewhere, dump, random_json, reseal
+from mutations.texts import change_somewhere, dump, random_json, update_checksum
 from mutations.victim import ESCAPE, GIGABYTE, TENSORS, Victim, is_small
-from toytask_cli.runs import files, tensor_files
+from toytask_cli.runs import tensor_files
 
 
 def _header(path: Path) -> tuple[dict[str, Any], bytes]:
     content = path.read_bytes()
     start = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:start]), content[start:]
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    metadata = json.loads(_header(path)[0]["__metadata__"][tensor_files.KEY])
+    del metadata["sha256"]
+    return metadata
 
 
 def _put_header(path: Path, header: Any, data: bytes, length: int | None = None) -> None:
@@ -42,7 +49,7 @@ def header_length(victim: Victim) -> list[Path]:
 
 
 def header_claims(victim: Victim) -> list[Path]:
-    """A tensor that claims another type, shape, place or name, a gigabyte among them."""
+    """A tensor that claims another type, shape, offset or name, a gigabyte among them."""
     path = victim.choose(*TENSORS)
     header, data = _header(path)
     name = victim.random.choice([key for key in header if key != "__metadata__"])
@@ -57,7 +64,7 @@ def header_claims(victim: Victim) -> list[Path]:
         lambda: header.update({ESCAPE: header.pop(name)}),
         lambda: header.update(__metadata__=random_json(victim.random)),
         lambda: header.update({name: random_json(victim.random)}),
-        lambda: header["__metadata__"].pop("sha256", None),
+        lambda: header.pop("__metadata__", None),
     ]
     victim.random.choice(claims)()
     _put_header(path, header, data)
@@ -77,13 +84,14 @@ def deep_header(victim: Victim) -> list[Path]:
 
 def _forge(path: Path, change: Callable[[dict[str, Tensor]], None]) -> list[Path]:
     """Writes the tensors changed, and everything bound to them as this program would."""
-    tensors, metadata = load_file(path), tensor_files.read_metadata(path, "")
+    tensors, metadata = load_file(path), _metadata(path)
     change(tensors)
-    before = files.file_sha256(path)
+    before = sha256(path.read_bytes()).hexdigest()
     tensor_files.write(path, tensors, metadata)
+    after = sha256(path.read_bytes()).hexdigest()
     for other in filter(is_small, path.parent.parent.rglob("*.json")):
         with suppress(OSError, ValueError, AttributeError):  # it may be mutated already
-            reseal(other, lambda text: text.replace(before, files.file_sha256(path)))
+            update_checksum(other, lambda text: text.replace(before, after))
     return [path]
 
 
@@ -94,7 +102,7 @@ def _choose_name(victim: Victim, tensors: dict[str, Tensor]) -> str:
 
 
 def forge_numbers(victim: Victim) -> list[Path]:
-    """A number that is NaN or infinite, the file sealed anew."""
+    """A number that is NaN or infinite, under a right checksum."""
 
     def change(tensors: dict[str, Tensor]) -> None:
         flat = tensors[_choose_name(victim, tensors)].view(-1)
@@ -144,7 +152,7 @@ def forge_type(victim: Victim) -> list[Path]:
 
 
 def forge_names(victim: Victim) -> list[Path]:
-    """A tensor too few, too many, or under a name that a terminal would obey."""
+    """A tensor too few, too many, or under a name with control characters."""
 
     def change(tensors: dict[str, Tensor]) -> None:
         name = _choose_name(victim, tensors)
@@ -160,13 +168,12 @@ def forge_names(victim: Victim) -> list[Path]:
 def forge_progress(victim: Victim) -> list[Path]:
     """Another state of training beside the tensors of a checkpoint."""
     path = victim.choose(TENSORS[1])
-    tensors, metadata = load_file(path), tensor_files.read_metadata(path, "")
-    progress = json.loads(metadata["progress"])
+    tensors, metadata = load_file(path), _metadata(path)
+    progress = metadata["progress"]
     if victim.random.random() < 0.3:
-        metadata["progress"] = dump(random_json(victim.random))
+        metadata["progress"] = random_json(victim.random)
     else:
         change_somewhere(victim.random, progress, lambda old: random_json(victim.random))
         progress["epoch"] = victim.random.choice([0, -1, "3", 2.0, True, 10**400])
-        metadata["progress"] = dump(progress)
-    tensor_files.write(path, tensors, metadata)
+    tensor_files.write(path, tensors, json.loads(dump(metadata)))  # NaN among them
     return [path]

@@ -12,6 +12,10 @@ from mutations.victim import DATA, ESCAPE, JSON, RUN, Victim
 NEITHER = {"NaN": "@NaN@", "Infinity": "@Infinity@", "-Infinity": "@-Infinity@", "1e999": "@1e999@"}
 
 
+# What only this program writes. An ablation with a right checksum may be a person's own.
+PROGRAM_ONLY = ("config.json", "manifest.json", "train.json")
+
+
 def random_json(random: Random, depth: int = 2) -> Any:
     """Any value, those that JSON does not have among them."""
     kinds: list[Callable[[], Any]] = [
@@ -32,16 +36,16 @@ def dump(values: Any) -> str:
     return text
 
 
-def _places(values: Any) -> list[tuple[Any, Any]]:
+def _entries(values: Any) -> list[tuple[Any, Any]]:
     """Every (container, key) within."""
     keys = values.keys() if isinstance(values, dict) else range(len(values))
     here = [(values, key) for key in keys]
     nested = (values[key] for key in keys if isinstance(values[key], dict | list))
-    return here + [place for inner in nested for place in _places(inner)]
+    return here + [entry for inner in nested for entry in _entries(inner)]
 
 
 def change_somewhere(random: Random, values: Any, change: Callable[[Any], Any]) -> None:
-    container, key = random.choice(_places(values))
+    container, key = random.choice(_entries(values))
     container[key] = change(container[key])
 
 
@@ -53,22 +57,22 @@ def _edit(victim: Victim, path: Path, change: Callable[[Any], None]) -> list[Pat
     change(values)
     lines[number] = dump(values)
     path.write_text("\n".join(lines) + "\n")
-    if path.name == "train.json" and victim.random.random() < 0.5:
-        reseal(path, lambda text: text)
+    if path.name in PROGRAM_ONLY and victim.random.random() < 0.5:
+        update_checksum(path, lambda text: text)
     return [path]
 
 
-def reseal(path: Path, change: Callable[[str], str]) -> None:
+def update_checksum(path: Path, change: Callable[[str], str]) -> None:
     """Changes the text of a JSON file and puts the right sha256 into a report again."""
     values = json.loads(change(path.read_text()))
-    if path.name != "manifest.json" and values.pop("sha256", None):
+    if values.pop("sha256", None):
         rest = {key: value for key, value in values.items() if key != "schema_version"}
         values["sha256"] = sha256(json.dumps(rest).encode()).hexdigest()
     path.write_text(json.dumps(values))
 
 
 def any_json(victim: Victim) -> list[Path]:
-    """JSON of any type in any place, the whole file among them."""
+    """JSON of any type anywhere, the whole file among it."""
     path = victim.choose(*JSON)
     if victim.random.random() < 0.1:
         path.write_text(dump(random_json(victim.random)))
@@ -82,7 +86,7 @@ def any_json(victim: Victim) -> list[Path]:
 
 def numbers_as_strings(victim: Victim) -> list[Path]:
     def change(values: Any) -> None:
-        numbers = [(c, k) for c, k in _places(values) if isinstance(c[k], int | float)]
+        numbers = [(c, k) for c, k in _entries(values) if isinstance(c[k], int | float)]
         container, key = victim.random.choice(numbers)
         container[key] = str(container[key])
 
@@ -93,7 +97,7 @@ def other_numbers(victim: Victim) -> list[Path]:
     """Numbers that could be, and are not what was written."""
 
     def change(values: Any) -> None:
-        numbers = [(c, k) for c, k in _places(values) if type(c[k]) in (int, float)]
+        numbers = [(c, k) for c, k in _entries(values) if type(c[k]) in (int, float)]
         container, key = victim.random.choice(numbers)
         container[key] = victim.random.choice([
             container[key] + 1, container[key] * 2, -container[key], float(container[key]), 0, 7,
@@ -106,15 +110,15 @@ def keys(victim: Victim) -> list[Path]:
     """A key too few, too many, or under another name."""
 
     def change(values: Any) -> None:
-        objects = [values, *(c[k] for c, k in _places(values) if isinstance(c[k], dict))]
-        found = victim.random.choice(objects)
-        if found and victim.random.random() < 0.6:
-            found.pop(victim.random.choice([*found]))
+        objects = [values, *(c[k] for c, k in _entries(values) if isinstance(c[k], dict))]
+        chosen = victim.random.choice(objects)
+        if chosen and victim.random.random() < 0.6:
+            chosen.pop(victim.random.choice([*chosen]))
         if victim.random.random() < 0.6:
             name = victim.random.choice(
                 ["x", ESCAPE, "seed ", "x" * 1_000_000, "\ud800", "__class__"]
             )
-            found[name] = random_json(victim.random)
+            chosen[name] = random_json(victim.random)
 
     return _edit(victim, victim.choose(*JSON), change)
 
@@ -140,7 +144,7 @@ def nested(victim: Victim) -> list[Path]:
 
 
 def forge_ablation(victim: Victim) -> list[Path]:
-    """Neurons that are not there, or that are none, the file sealed anew."""
+    """Neurons that are not there, or that are none, under a right checksum."""
     path = victim.choose(f"{RUN}/ablations/*.json")
     values = json.loads(path.read_text())
     if victim.random.random() < 0.8:
@@ -151,7 +155,7 @@ def forge_ablation(victim: Victim) -> list[Path]:
     else:
         values["error"] = victim.random.choice([None, "kept", ESCAPE, [], {}, 1])
     path.write_text(json.dumps(values))
-    reseal(path, lambda text: text)
+    update_checksum(path, lambda text: text)
     return [path]
 
 
@@ -180,7 +184,7 @@ def names_in_config(victim: Victim) -> list[Path]:
     path = victim.choose(f"{RUN}/config.json")
 
     def change(values: Any) -> None:
-        texts = [(c, k) for c, k in _places(values) if isinstance(c[k], str)]
+        texts = [(c, k) for c, k in _entries(values) if isinstance(c[k], str)]
         container, key = victim.random.choice(texts)
         container[key] = victim.random.choice(
             [ESCAPE, "save", "auto", "cuda", "", "\ud800", "\u202e"]

@@ -12,14 +12,14 @@ RUN, DATA = "runs/01", "data"
 class Victim(NamedTuple):
     """A copy of the tree to mutate, and a tree beside it for links to lead to."""
 
-    place: Path
+    root: Path
     outside: Path
     random: Random
 
     def choose(self, *patterns: str) -> Path:
         """One of the files that match, each pattern being as likely."""
-        found = [sorted(filter(is_small, self.place.glob(pattern))) for pattern in patterns]
-        return self.random.choice(self.random.choice([paths for paths in found if paths]))
+        matches = [sorted(filter(is_small, self.root.glob(pattern))) for pattern in patterns]
+        return self.random.choice(self.random.choice([paths for paths in matches if paths]))
 
 
 def is_small(path: Path) -> bool:

@@ -46,11 +46,11 @@ def ablate(
     from toytask_cli.analysis.ablation import removed_indices
     from toytask_cli.analysis.importance import score_neurons
     from toytask_cli.cli.ablation_view import print_ablation
-    from toytask_cli.runs import ablation_files
+    from toytask_cli.runs.paths import check_ablation_name
 
     given_neurons = None if neurons is None else _split_numbers(neurons)
     if name is not None:
-        ablation_files.check_name(name)
+        check_ablation_name(name)
     opened, grid, model = open_run(run, device)
     removed_indices(grid, remove or [])  # an unknown task is refused before scoring all neurons
     scores = score_neurons(model, grid, seed=seed, resamples=1)

@@ -92,7 +92,7 @@ def _train(session: "Session", figures: bool, json: bool) -> None:
         TrainDisplay(session.trainer, _labels(), live=wants_live()) as display,
         stop_on_signal(print_message) as stop,
     ):
-        report = session.follow(stop, display.step, display.epoch)
+        report = session.train(stop, display.step, display.epoch)
     is_measured = "validation" in report
     is_interrupted = report["status"] == "interrupted"
     if json:
@@ -119,9 +119,10 @@ def _resolve(
     """Return the recipe: options beat data, data beats the recipe file, and that the preset."""
     layers = []
     if recipe is not None:
-        from toytask_cli.runs import json_files
+        from toytask_cli.runs import files
 
-        values = json_files.read_object(recipe, "name a JSON file")
+        with files.reading(recipe, "name a JSON file"):
+            values = files.read_object(recipe)
         # A run's config.json holds its recipe beside what it was trained on.
         values = values["recipe"] if isinstance(values.get("recipe"), dict) else values
         layers.append(checked_values(Recipe, values, str(recipe)))

@@ -1,4 +1,4 @@
-"""The grid on disk: token tensors as safetensors, and a manifest that says what they are."""
+"""A data directory: token tensors as safetensors, and a manifest that describes them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,78 +7,60 @@ import torch
 from torch import Tensor
 
 from toytask_cli.dataset import Grid, build_grid
-from toytask_cli.errors import ToytaskError, UsageError
+from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import DataSpec
-from toytask_cli.runs import files, json_files, tensor_files
-from toytask_cli.runs.paths import claim
+from toytask_cli.runs import files, paths, tensor_files
 from toytask_cli.splits import SPLITS
 
 TOKENS, MANIFEST = "tokens.safetensors", "manifest.json"
 
 
-def counts(grid: Grid) -> dict[str, dict[str, int]]:
-    """Number of examples by task and part."""
-    return {
-        task.name: {part: int((row == index).sum()) for index, part in enumerate(SPLITS)}
-        for task, row in zip(grid.tasks, grid.splits, strict=True)
-    }
-
-
 def manifest(grid: Grid) -> dict[str, Any]:
-    """What the data are made from and how much there is of them."""
+    """Return what the data are made from, and how many examples each task and split has."""
+    rows = list(zip(grid.task_names, grid.splits, grid.merged_tokens(), strict=True))
     return {
         "spec": grid.spec.to_json(),
-        "counts": counts(grid),
-        "vocabulary": list(grid.tokenizer.tokens),
-        "merged_answers": {
-            task.name: int(row.sum())
-            for task, row in zip(grid.tasks, grid.merged_tokens(), strict=True)
+        "counts": {
+            task: {name: int((splits == index).sum()) for index, name in enumerate(SPLITS)}
+            for task, splits, _ in rows
         },
+        "vocabulary": list(grid.tokenizer.tokens),
+        "merged_answers": {task: int(merged.sum()) for task, _, merged in rows},
     }
 
 
 def write_data(grid: Grid, directory: Path) -> dict[str, Any]:
-    """Writes the grid into a new or empty directory, and gives the manifest.
+    """Write the grid into a new or empty directory; return the manifest.
 
     Raises:
-        ToytaskError: the directory is not empty, or the disk does not take it.
+        ToytaskError: the directory is not empty, or the system refuses to write.
     """
-    claim(directory)
+    paths.create_empty(directory)
     tensor_files.write(directory / TOKENS, _tensors(grid))
-    written = manifest(grid) | {"sha256": files.file_sha256(directory / TOKENS)}
-    json_files.write(directory / MANIFEST, written)
-    return written
+    return files.write_json(directory / MANIFEST, manifest(grid))
 
 
 def read_spec(directory: Path) -> DataSpec:
-    """What the data in a directory are made from, after checking that they are just that.
+    """Return what the data in a directory are made from, and check that they are exactly that.
 
     Raises:
         ToytaskError: a file is missing, cut, foreign or changed.
     """
-    path, tokens = directory / MANIFEST, directory / TOKENS
+    source, path = directory / MANIFEST, directory / TOKENS
     hint = f"write the data again with `toytask data --out {directory}`"
-    values = json_files.read(path, hint)
-    if not isinstance(values.get("spec"), dict):
-        raise ToytaskError(f"{path}: missing key 'spec': {hint}")
-    try:
-        spec = DataSpec.from_json(values["spec"], str(path))
-    except UsageError as error:
-        raise ToytaskError(f"{path}: {error}") from error
-    found = tensor_files.read(tokens, hint)
-    if values.pop("sha256", None) != files.file_sha256(tokens, hint):
-        raise ToytaskError(f"{tokens} is not the file of its manifest: {hint}")
-    # A large grid is built only for a large file.
-    if "splits" not in found or found["splits"].shape != (len(spec.tasks), 100**spec.digits):
-        raise ToytaskError(f"{tokens} does not hold its manifest's splits: {hint}")
-    grid = build_grid(spec)
-    expected = _tensors(grid)
-    tensor_files.check_layout(tokens, found, expected, path, hint)
-    for name, tensor in expected.items():
-        if not torch.equal(found[name], tensor):
-            raise ToytaskError(f"{tokens} does not hold its manifest's {name}: {hint}")
-    if values != manifest(grid):
-        raise ToytaskError(f"{path} does not say what the data are: {hint}")
+    with files.reading(source, hint):
+        values = files.read_json(source)
+        spec = DataSpec.from_json(files.object_at(values, "spec"), "spec")
+    with files.reading(path, hint):
+        tensors, _ = tensor_files.read(path)
+        # A large grid is built only for a large file.
+        shape = tensors["splits"].shape if "splits" in tensors else ()
+        if shape != (len(spec.tasks), 100**spec.digits):
+            raise ToytaskError(f"does not fit {source}")
+        expected = _tensors(build_grid(spec))
+        tensor_files.check_layout(tensors, expected, source)
+        if not all(torch.equal(tensors[name], tensor) for name, tensor in expected.items()):
+            raise ToytaskError(f"does not hold the data of {source}")
     return spec
 
 

@@ -1,24 +1,29 @@
-"""Single files: written beside themselves and renamed, read strictly.
+"""Write files atomically and read them strictly: bytes, and JSON objects with a checksum.
 
-What is read may come from any hand. Nothing is believed before it is checked: neither that a path
-is a file, nor its size, nor that it still is what was written.
+Input files are untrusted and validated before use. Readers raise a ToytaskError that says what is
+wrong; `reading` adds which file it is and what to do next. Writers raise a WriteError.
 """
 
 import errno
+import json
 import os
+import secrets
 import stat
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from hashlib import file_digest
+from hashlib import sha256
 from io import RawIOBase
 from pathlib import Path
+from typing import Any
 
-from toytask_cli.errors import ToytaskError
+from toytask_cli.errors import ToytaskError, short_repr
 
-PARTIAL = ".partial"  # what a name ends in until the file is whole
+PARTIAL = ".partial"  # suffix of a file that is not yet complete
+SCHEMA_VERSION = 2
+CHECKSUM = "sha256"  # the key of the checksum
+MAX_JSON_BYTES = 2**25
+MAX_JSON_DEPTH = 16
 
-# What helps where the system refuses to write.
 HINTS = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room on the disk",
@@ -29,89 +34,125 @@ HINTS = {
 
 
 class WriteError(ToytaskError):
-    """The disk does not take a file."""
+    """The system refuses to write a file."""
 
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turns what the system says against writing here into a `WriteError`."""
+    """Turn the system's refusal to write `path` into a `WriteError`."""
     try:
         yield
     except OSError as error:
-        hint = HINTS.get(error.errno or 0, "see that this place can be written to")
+        hint = HINTS.get(error.errno or 0, "check that this path can be written to")
         raise WriteError(f"cannot write {path} ({error.strerror or error}): {hint}") from error
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file whole or not at all, even if the machine fails meanwhile.
+@contextmanager
+def reading(path: Path, hint: str) -> Iterator[None]:
+    """Add `path` and the next step to any error, which becomes a plain ToytaskError."""
+    try:
+        yield
+    except OSError as error:
+        raise ToytaskError(f"cannot read {path} ({error.strerror}): {hint}") from error
+    except ToytaskError as error:
+        raise ToytaskError(f"{path}: {error}: {hint}") from error
 
-    Raises:
-        WriteError: the disk does not take it.
-    """
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, even if the machine fails meanwhile."""
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(8)}{PARTIAL}")
     with writing(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
-        beside = Path(name)
         try:
-            with os.fdopen(handle, "wb", buffering=0) as file:
+            with partial.open("xb", buffering=0) as file:
                 write_all(file, content)
                 os.fsync(file.fileno())
-            beside.chmod(0o666 & ~_umask())
-            beside.replace(path)
+            partial.replace(path)
         except BaseException:
-            beside.unlink(missing_ok=True)
+            partial.unlink(missing_ok=True)
             raise
 
 
 def write_all(file: RawIOBase, content: bytes) -> None:
-    """Writes all of it, where one call may write a part."""
+    """Write all of `content`, of which one system call may write less."""
     rest = memoryview(content)
     while rest:
         rest = rest[file.write(rest) or 0 :]
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def file_size(path: Path, hint: str) -> int:
-    """How many bytes a file has.
-
-    Raises:
-        ToytaskError: it is missing, or is a pipe or a device, which could be read for ever.
-    """
-    try:
-        found = path.stat()
-    except OSError as error:
-        raise ToytaskError(f"cannot read {path} ({error.strerror}): {hint}") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise ToytaskError(f"cannot read {path} (no file): {hint}")
-    return found.st_size
-
-
-def read_bytes(path: Path, hint: str, largest: int) -> bytes:
-    """Reads a whole file of at most so many bytes.
-
-    Raises:
-        ToytaskError: it is missing, larger, or no file at all.
-    """
-    size = file_size(path, hint)
-    if size > largest:
-        raise ToytaskError(f"{path} is too large ({size:,} bytes, {largest:,} at most): {hint}")
-    try:
-        with path.open("rb") as file:
-            return file.read(largest)
-    except OSError as error:
-        raise ToytaskError(f"cannot read {path} ({error.strerror}): {hint}") from error
-
-
-def file_sha256(path: Path, hint: str = "write it again") -> str:
-    """The sha256 of a file's bytes, in hex.
-
-    Raises:
-        ToytaskError: it is missing or no file.
-    """
-    file_size(path, hint)
+def read_bytes(path: Path, max_bytes: int) -> bytes:
+    """Read a regular file that is not too large; a pipe or a device may never end."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ToytaskError("not a regular file")
+    if status.st_size > max_bytes:
+        raise ToytaskError(f"too large ({status.st_size:,} bytes, {max_bytes:,} at most)")
     with path.open("rb") as file:
-        return file_digest(file, "sha256").hexdigest()
+        return file.read(max_bytes)
+
+
+def sha256_of(values: Any) -> str:
+    """Return the sha256 of JSON values, in hex; raise a ValueError if a number is not finite."""
+    return sha256(json.dumps(values, allow_nan=False).encode()).hexdigest()
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Write an object with its schema version and checksum; return what was written.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    complete = {"schema_version": SCHEMA_VERSION, **values, CHECKSUM: sha256_of(values)}
+    write_bytes(path, json.dumps(complete, indent=2).encode() + b"\n")
+    return complete
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read what was given to `write_json`, or an object without a checksum that a person wrote."""
+    values = read_object(path)
+    version, checksum = values.pop("schema_version", None), values.pop(CHECKSUM, None)
+    if type(version) is not int:
+        raise ToytaskError("not written by toytask (no schema_version)")
+    if version != SCHEMA_VERSION:
+        other = "a newer" if version > SCHEMA_VERSION else "an older"
+        raise ToytaskError(
+            f"written by {other} toytask (schema_version {short_repr(version)}, and this toytask "
+            f"reads {SCHEMA_VERSION})"
+        )
+    if checksum not in (None, sha256_of(values)):
+        raise ToytaskError("changed since it was written")
+    return values
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """Read any JSON object of finite numbers."""
+    return parse_object(read_bytes(path, MAX_JSON_BYTES))
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """Parse a JSON object of finite numbers, not nested too deep to be walked through."""
+    try:
+        values = json.loads(text)
+        json.dumps(values, allow_nan=False)  # refuses NaN and 1e999, which the parser accepts
+    except (ValueError, RecursionError) as error:
+        raise ToytaskError("cut or not JSON") from error
+    if not isinstance(values, dict):
+        raise ToytaskError("not a JSON object")
+    if _is_deeper(values, MAX_JSON_DEPTH):
+        raise ToytaskError("nested too deep")
+    return values
+
+
+def object_at(values: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """Return the JSON object under a key, or raise a ToytaskError if there is none."""
+    value = values.get(key)
+    if not isinstance(value, dict):
+        raise ToytaskError(f"{key} is missing or not an object")
+    return value
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    """Return whether a JSON value has more levels of objects and lists than this."""
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(each, levels - 1) for each in inner)

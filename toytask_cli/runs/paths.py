@@ -1,83 +1,91 @@
-"""Where runs are: numbered directories under `runs/`, and the reference run."""
+"""Paths of runs: numbered under `runs/`, or the reference run; and names of ablations."""
 
+import re
+from itertools import count
 from pathlib import Path
 
 from toytask_cli.errors import ToytaskError
+from toytask_cli.runs.files import writing
 
 RUNS = Path("runs")
 REFERENCE = RUNS / "reference"
+CONFIG = "config.json"
 MODEL = "model.safetensors"
 TRAIN_FIRST = "train a model with `toytask train`"
+# `eval` writes eval-validation, eval-sample and eval-NAME, and figures are NAME-curve: a name must
+# not lead to the files of another report.
+ABLATION_NAME = re.compile(r"(?!validation|(importance|sample|trained)$|.*-sample$)\w[\w.+-]*")
 
 
-def claim_number(root: Path) -> Path:
-    """The next free number: mkdir either makes it for us alone or fails."""
-    root.mkdir(parents=True, exist_ok=True)
-    number = max([0, *(int(p.name) for p in root.iterdir() if p.name.isdecimal())])
-    while True:
-        number += 1
-        path = root / f"{number:02d}"
-        try:
-            path.mkdir()
-            return path
-        except FileExistsError:
-            continue
+def create_numbered(root: Path) -> Path:
+    """Create the directory of the next free number; mkdir succeeds for one process only."""
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        last = max((int(path.name) for path in root.iterdir() if path.name.isdecimal()), default=0)
+        for number in count(last + 1):
+            path = root / f"{number:02d}"
+            try:
+                path.mkdir()
+                break
+            except FileExistsError:
+                continue
+    return path
 
 
-def claim(out: Path) -> Path:
-    """A directory of the user's choice, new or empty.
+def create_empty(path: Path) -> Path:
+    """Create a directory, or accept one that is empty.
 
     Raises:
-        ToytaskError: it is not empty, or cannot be made.
+        ToytaskError: it is not empty, cannot be created, or a report could not name it.
     """
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        if not any(out.iterdir()):
-            return out
-    except OSError as error:
-        raise ToytaskError(f"cannot make {out}: {error.strerror}") from error
-    raise ToytaskError(f"{out} is not empty: name a new directory with --out")
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise ToytaskError(f"the name {path} is no UTF-8: use another directory") from error
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        if any(path.iterdir()):
+            raise ToytaskError(f"{path} is not empty: name a new directory with --out")
+    return path
 
 
 def newest() -> Path:
-    """The run with the highest number, else the reference run.
-
-    Runs that have weights come before those that have none, or none yet.
+    """Return the run with the highest number, one with weights if there is any, else the reference.
 
     Raises:
-        ToytaskError: there is neither.
+        ToytaskError: there is no run at all.
     """
-    numbered = [run for run in _made() if run.name.isdecimal()]
+    numbered = [run for run in _runs() if run.name.isdecimal()]
     if numbered:
-        return max(numbered, key=lambda p: ((p / MODEL).exists(), int(p.name)))
+        return max(numbered, key=lambda run: ((run / MODEL).exists(), int(run.name)))
     if REFERENCE.is_dir():
         return REFERENCE
     raise ToytaskError(f"there is no run under {RUNS}/ yet: {TRAIN_FIRST}")
 
 
 def known_runs() -> str:
-    """The runs that are there, or how to get one."""
-    there = [str(run) for run in _made()]
-    return f"there are {', '.join(there[-5:])}" if there else TRAIN_FIRST
+    """Name the last few runs, or the command that makes one."""
+    runs = [str(run) for run in _runs()]
+    return f"there are {', '.join(runs[-5:])}" if runs else TRAIN_FIRST
 
 
-def _made() -> list[Path]:
-    """The runs under `runs/`; none where that cannot be read."""
+def _runs() -> list[Path]:
     try:
-        return sorted(config.parent for config in RUNS.glob("*/config.json"))
+        return sorted(config.parent for config in RUNS.glob(f"*/{CONFIG}"))
     except OSError:
         return []
 
 
-def refuse_bytes(path: Path | None) -> None:
-    """Refuses a name that is no text: safetensors files under it could be written, not read."""
-    try:
-        str(path).encode()
-    except UnicodeEncodeError as error:
-        raise ToytaskError(f"the name {path} is no UTF-8: use another directory") from error
-
-
-def refuse_link(path: Path) -> None:
-    """Refuses a link: what is written through it would lie outside the run."""
+def check_not_link(path: Path) -> None:
+    """Raise a ToytaskError for a link, through which a write would leave the run."""
     if path.is_symlink():
         raise ToytaskError(f"{path} is a link, through which nothing is written: remove it")
+
+
+def check_ablation_name(name: str) -> None:
+    """Raise a ToytaskError for a name whose files would be elsewhere or belong to other reports."""
+    if not ABLATION_NAME.fullmatch(name):
+        raise ToytaskError(
+            f"{name!r} cannot name an ablation: use letters, digits, and . _ + -, and no name that "
+            "other files of a run have"
+        )

@@ -1,10 +1,10 @@
-"""One run directory: made once, then read strictly.
+"""A run directory: created once, then read strictly.
 
 runs/01/
   config.json              recipe, device, precision, versions; enough to rebuild everything
   model.safetensors        the best weights
   checkpoint.safetensors   the state at the last finished epoch, for --resume
-  metrics.jsonl            one line an epoch
+  metrics.jsonl            one line for each epoch
   reports/                 what the commands measured
   ablations/               sets of neurons, bound to the weights by their sha256
   figures/
@@ -12,6 +12,7 @@ runs/01/
 
 import shlex
 from collections.abc import Mapping
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -20,242 +21,217 @@ from torch import Tensor
 
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, unknown_choice
-from toytask_cli.model import Transformer
-from toytask_cli.runs import ablation_files, files, json_files, paths, tensor_files
-from toytask_cli.runs.checksums import read_sealed, write_sealed
+from toytask_cli.hooks import check_error, checked_neurons
+from toytask_cli.model import Transformer, empty_model
+from toytask_cli.runs import files, paths, tensor_files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.metrics import read_metrics
-from toytask_cli.runs.weights import Weights
+
+CHECKED_PAIRS = 32
 
 
 class Run:
-    """A run directory that exists.
+    """An existing run directory.
+
+    Reading raises a ToytaskError if a file is missing, cut, foreign, changed, or made from other
+    weights or another configuration; writing raises a WriteError if the system refuses.
 
     Args:
         path: the directory.
-        config: what its `config.json` says.
+        config: the contents of its `config.json`.
     """
 
     def __init__(self, path: Path, config: Config):
         self.path = path
         self.config = config
+        self.config_file = path / paths.CONFIG
+        self.model_file = path / paths.MODEL
+        self.checkpoint_file = path / "checkpoint.safetensors"
+        self.metrics_file = path / "metrics.jsonl"
+        self.shell_path = shlex.quote(str(path))  # as it can be typed into a shell
+        resume = f"`toytask train --resume {self.shell_path}`"
+        self.weights_hint = f"go on with {resume}, train anew, or name another run"
 
     @classmethod
     def create(cls, config: Config, out: Path | None = None) -> "Run":
-        """A new directory: the next free number under `runs/`, or `out`.
+        """Create a directory: the next free number under `runs/`, or `out`, which must be empty.
 
-        It is a run once `write_config` has written its configuration.
-
-        Raises:
-            ToytaskError: `out` is there and not empty, or the disk does not take it.
+        It becomes a run when `write_config` writes its configuration.
         """
-        paths.refuse_bytes(out)
-        try:
-            path = paths.claim_number(paths.RUNS) if out is None else paths.claim(out)
-        except OSError as error:
-            raise ToytaskError(f"cannot make {error.filename}: {error.strerror}") from error
+        path = paths.create_numbered(paths.RUNS) if out is None else paths.create_empty(out)
         run = cls(path, config)
-        run.prepare()
+        run.create_folders()
         return run
 
     @classmethod
     def open(cls, path: Path | None) -> "Run":
-        """An existing run; None takes the newest that has weights, else `runs/reference`.
-
-        Raises:
-            ToytaskError: there is none, or its configuration cannot be read.
-        """
-        paths.refuse_bytes(path)
+        """Open a run; None opens the newest that has weights, else `runs/reference`."""
         path = paths.newest() if path is None else path
+        source = path / paths.CONFIG
         if not path.is_dir():
             raise ToytaskError(f"there is no run at {path}: {paths.known_runs()}")
-        config = json_files.read(path / "config.json", f"{path} is no run; {paths.known_runs()}")
-        return cls(path, Config.from_json(config, str(path / "config.json")))
+        if not source.exists():
+            raise ToytaskError(f"{path} is no run (no {paths.CONFIG}): {paths.known_runs()}")
+        with files.reading(source, "name another run, or train anew with `toytask train`"):
+            return cls(path, Config.from_json(files.read_json(source)))
 
-    @property
-    def config_file(self) -> Path:
-        """The configuration."""
-        return self.path / "config.json"
-
-    @property
-    def model_file(self) -> Path:
-        """The best weights."""
-        return self.path / paths.MODEL
-
-    @property
-    def checkpoint_file(self) -> Path:
-        """The state for resuming."""
-        return self.path / "checkpoint.safetensors"
-
-    @property
-    def metrics_file(self) -> Path:
-        """One line for each epoch."""
-        return self.path / "metrics.jsonl"
-
-    def write_figure(self, name: str, png: bytes) -> None:
-        """Writes `figures/<name>.png`."""
-        files.write_bytes(self._folder("figures") / f"{name}.png", png)
-
-    def has_figure(self, name: str) -> bool:
-        """Whether `figures/<name>.png` is there."""
-        return (self.path / "figures" / f"{name}.png").exists()
-
-    def write_config(self) -> None:
-        """Writes `config.json`."""
-        json_files.write(self.config_file, self.config.to_json())
-
-    @property
-    def named(self) -> str:
-        """Its path as it can be typed into a shell."""
-        return shlex.quote(str(self.path))
-
-    def grid(self) -> Grid:
-        """The run's examples and split, built anew.
-
-        Raises:
-            ToytaskError: the weights that are there are of another configuration. It is told
-                before a large grid is built.
-        """
-        if self.model_file.exists():
-            self.weights.check()
-        return build_grid(self.config.recipe)
-
-    @property
-    def weights(self) -> Weights:
-        """The file of the best weights."""
-        hint = f"go on with `toytask train --resume {self.named}`, train anew, or name another run"
-        return Weights(self.model_file, self.config, self.config_file, hint)
-
-    def model(self, grid: Grid, device: torch.device) -> Transformer:
-        """The trained model, in float32.
-
-        Raises:
-            ToytaskError: training has not finished, or the file is cut, foreign, not the one that
-                training reported on, or gives numbers that are not finite.
-        """
-        hint = self.weights.hint
-        if not self.model_file.exists():
-            raise ToytaskError(
-                f"{self.path} has no model.safetensors yet: wait for its end, {hint}"
-            )
-        model = self.weights.read(len(grid.tokenizer))
-        report = self.path / "reports" / "train.json"
-        if report.exists():
-            self._read_bound(report, hint)
-        self.weights.try_out(model, grid)
-        return model.to(device)
-
-    def weights_sha256(self) -> str:
-        """What binds reports and ablations to the weights they were made from."""
-        return files.file_sha256(self.model_file, self.weights.hint)
-
-    def write_report(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes `reports/<name>.json`, bound to run and weights; gives what was written."""
-        return self._write_bound("reports", name, report)
-
-    def read_report(self, name: str) -> dict[str, Any]:
-        """Reads a report, refusing one that was made from other weights.
-
-        Raises:
-            ToytaskError: it is missing, cut, foreign, or made from other weights.
-        """
-        hint = f"make it with `toytask {name} {self.named}`"
-        return self._read_bound(self.path / "reports" / f"{name}.json", hint)
-
-    def write_ablation(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
-        """Writes `ablations/<name>.json`, bound to run and weights; gives what was written.
-
-        Raises:
-            ToytaskError: what `ablation_files.check_name` raises.
-        """
-        ablation_files.check_name(name)
-        return self._write_bound("ablations", name, report)
-
-    def read_ablation(self, name: str) -> dict[str, Any]:
-        """Reads an ablation, with at least `neurons` and `error`, of these very weights.
-
-        Raises:
-            ToytaskError: there is none of this name, or it is cut, foreign, or of other weights.
-        """
-        ablation_files.check_name(name)
-        names = self.ablation_names()
-        path = self.path / "ablations" / f"{name}.json"
-        if names and name not in names:
-            raise ToytaskError(f"{path.parent}: {unknown_choice('ablation', name, names)}")
-        hint = f"make it with `toytask ablate {self.named}`"
-        report = self._read_bound(path, hint)
-        ablation_files.check(path, report, self.config.recipe.d_sae, hint)
-        return report
-
-    def ablation_names(self) -> list[str]:
-        """Names of the ablations that are there, in order; other files are passed over."""
-        found = (path.stem for path in (self.path / "ablations").glob("*.json"))
-        return sorted(name for name in found if ablation_files.NAME.fullmatch(name))
-
-    def prepare(self) -> None:
-        """Has all places to write to, so that what takes long does not fail at its end.
-
-        Raises:
-            ToytaskError: one leads elsewhere, or cannot be made.
-        """
+    def create_folders(self) -> None:
+        """Create the output folders now, so that a long job fails early."""
         for name in ("reports", "ablations", "figures"):
             self._folder(name)
-        paths.refuse_link(self.metrics_file)
+        paths.check_not_link(self.metrics_file)
 
     def _folder(self, name: str) -> Path:
-        """A folder of the run that can be written to: nothing is ever written outside.
-
-        Raises:
-            ToytaskError: it leads elsewhere, or cannot be made.
-        """
         folder = self.path / name
-        paths.refuse_link(folder)
+        paths.check_not_link(folder)
         with files.writing(folder):
             folder.mkdir(exist_ok=True)
         return folder
 
+    def remove_partial_files(self) -> None:
+        """Remove what a killed training was writing; only the process that trains may do so."""
+        for pattern in (".*", "reports/.train.json.*"):
+            for path in self.path.glob(pattern + files.PARTIAL):
+                with files.writing(path):
+                    path.unlink()
+
+    def write_config(self) -> None:
+        """Write `config.json`."""
+        files.write_json(self.config_file, self.config.to_json())
+
+    def read_metrics(self, epochs: int | None = None) -> list[dict[str, Any]]:
+        """Read the records of the first epochs, or of all."""
+        return read_metrics(self.metrics_file, epochs)
+
+    # Weights
+
+    def grid(self) -> Grid:
+        """Build the run's examples and split."""
+        return build_grid(self.config.recipe)
+
+    def model(self, grid: Grid, device: torch.device) -> Transformer:
+        """Read the trained model, in float32, and refuse one whose outputs are not finite."""
+        model = self.read_saved_model(grid)
+        report = self.path / "reports" / "train.json"
+        if report.exists():
+            self._read_bound(report, self.weights_hint)
+        self._check_outputs(model, grid)
+        return model.to(device)
+
+    def read_saved_model(self, grid: Grid) -> Transformer:
+        """Read the weights into a model on the CPU, even if the train report is not of them."""
+        with files.reading(self.model_file, self.weights_hint):
+            weights, metadata = tensor_files.read(self.model_file)
+            fingerprint = self.config.fingerprint()
+            # Weights that a person wrote have no fingerprint.
+            if metadata.get(paths.CONFIG, fingerprint) != fingerprint:
+                raise ToytaskError(f"does not fit {self.config_file}")
+            model = empty_model(self.config.recipe, len(grid.tokenizer))
+            tensor_files.check_layout(weights, model.state_dict(), self.config_file)
+        model.load_state_dict(weights)
+        return model.eval()
+
+    def write_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Write the best weights, bound to the configuration."""
+        tensor_files.write(self.model_file, weights, {paths.CONFIG: self.config.fingerprint()})
+
+    def weights_sha256(self) -> str:
+        """Return the sha256 of the file of weights, to which reports and ablations are bound."""
+        with files.reading(self.model_file, self.weights_hint):
+            content = files.read_bytes(self.model_file, tensor_files.MAX_BYTES)
+        return sha256(content).hexdigest()
+
+    @torch.no_grad()
+    def _check_outputs(self, model: Transformer, grid: Grid) -> None:
+        pairs = torch.linspace(0, grid.n_pairs - 1, CHECKED_PAIRS).long()
+        for task in range(len(grid.tasks)):
+            examples = grid.examples(torch.full_like(pairs, task), pairs)
+            outputs = model(examples.prompts, examples.answers[:, :-1])
+            if not all(tensor.isfinite().all() for tensor in outputs):
+                raise self._overflow()
+
+    def _overflow(self) -> ToytaskError:
+        numbers = "gives numbers that are not finite"
+        return ToytaskError(f"{self.model_file} {numbers}: {self.weights_hint}")
+
+    # Reports
+
+    def write_report(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Write `reports/<name>.json`, bound to the weights; return what was written."""
+        return self._write_bound("reports", name, report)
+
+    def read_report(self, name: str) -> dict[str, Any]:
+        """Read `reports/<name>.json`."""
+        return self._read_bound(self.path / "reports" / f"{name}.json", self._command_hint(name))
+
+    def write_ablation(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Write `ablations/<name>.json`, bound to the weights; return what was written."""
+        paths.check_ablation_name(name)
+        return self._write_bound("ablations", name, report)
+
+    def read_ablation(self, name: str) -> dict[str, Any]:
+        """Read `ablations/<name>.json`, which has at least valid `neurons` and `error`."""
+        paths.check_ablation_name(name)
+        names, hint = self.ablation_names(), self._command_hint("ablate")
+        path = self.path / "ablations" / f"{name}.json"
+        if names and name not in names:
+            raise ToytaskError(f"{path.parent}: {unknown_choice('ablation', name, names)}")
+        report = self._read_bound(path, hint)
+        neurons, error = report.get("neurons"), report.get("error")
+        with files.reading(path, hint):
+            if not (isinstance(neurons, list) and all(type(i) is int for i in neurons)):
+                raise ToytaskError("neurons is not a list of integers")
+            if not isinstance(error, str):
+                raise ToytaskError("error is missing")
+            check_error(error)
+            checked_neurons(neurons, self.config.recipe.d_sae)
+        return report
+
+    def ablation_names(self) -> list[str]:
+        """Return the names of the ablations, in order; files of other names are ignored."""
+        stems = (path.stem for path in (self.path / "ablations").glob("*.json"))
+        return sorted(filter(paths.ABLATION_NAME.fullmatch, stems))
+
+    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
+        """Write `reports/<name>.safetensors`, bound to the weights."""
+        if not tensor_files.is_finite(tensors):
+            raise self._overflow()
+        path = self._folder("reports") / f"{name}.safetensors"
+        tensor_files.write(path, tensors, {"weights_sha256": self.weights_sha256()})
+
+    def read_tensors(self, name: str) -> dict[str, Tensor]:
+        """Read `reports/<name>.safetensors`."""
+        path, expected = self.path / "reports" / f"{name}.safetensors", self.weights_sha256()
+        with files.reading(path, self._command_hint(name)):
+            tensors, metadata = tensor_files.read(path)
+            self._check_bound(metadata, expected)
+        return tensors
+
     def _write_bound(self, folder: str, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         bound = {"run": str(self.path), "weights_sha256": self.weights_sha256(), **report}
         try:
-            return write_sealed(self._folder(folder) / f"{name}.json", bound)
+            return files.write_json(self._folder(folder) / f"{name}.json", bound)
         except ValueError as error:
-            raise self.weights.overflow() from error
+            raise self._overflow() from error
 
     def _read_bound(self, path: Path, hint: str) -> dict[str, Any]:
-        report = read_sealed(path, hint)
-        self._check_weights(path, report, hint)
+        expected = self.weights_sha256()
+        with files.reading(path, hint):
+            report = files.read_json(path)
+            self._check_bound(report, expected)
         return report
 
-    def _check_weights(self, path: Path, bound: Mapping[str, Any], hint: str) -> None:
-        if bound.get("weights_sha256") != self.weights_sha256():
-            raise ToytaskError(f"{path} was made from other weights than {self.model_file}: {hint}")
+    def _check_bound(self, values: Mapping[str, Any], expected: str) -> None:
+        if values.get("weights_sha256") != expected:
+            raise ToytaskError(f"made from other weights than {self.model_file}")
 
-    def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
-        """Writes `reports/<name>.safetensors`, bound to the weights."""
-        if not all(tensor.isfinite().all() for tensor in tensors.values()):
-            raise self.weights.overflow()
-        metadata = {"weights_sha256": self.weights_sha256()}
-        tensor_files.write(self._folder("reports") / f"{name}.safetensors", tensors, metadata)
+    def _command_hint(self, command: str) -> str:
+        return f"make it with `toytask {command} {self.shell_path}`"
 
-    def read_tensors(self, name: str) -> dict[str, Tensor]:
-        """Reads `reports/<name>.safetensors`, refusing what was made from other weights.
+    def write_figure(self, name: str, png: bytes) -> None:
+        """Write `figures/<name>.png`."""
+        files.write_bytes(self._folder("figures") / f"{name}.png", png)
 
-        Raises:
-            ToytaskError: it is missing, cut, foreign, or made from other weights.
-        """
-        path = self.path / "reports" / f"{name}.safetensors"
-        hint = f"make it with `toytask {name} {self.named}`"
-        tensors = tensor_files.read(path, hint)
-        self._check_weights(path, tensor_files.read_metadata(path, hint), hint)
-        return tensors
-
-    def read_metrics(self, epochs: int | None = None) -> list[dict[str, Any]]:
-        """The first epochs in order, or all; raises what `metrics.read_metrics` raises."""
-        return read_metrics(self.metrics_file, epochs)
-
-    def remove_partial(self) -> None:
-        """Removes what training was writing when it was killed; for the process that holds it."""
-        for pattern in (".*", "reports/.train.json.*"):
-            for left in self.path.glob(pattern + files.PARTIAL):
-                with files.writing(left):
-                    left.unlink()
+    def has_figure(self, name: str) -> bool:
+        """Return whether `figures/<name>.png` exists."""
+        return (self.path / "figures" / f"{name}.png").exists()

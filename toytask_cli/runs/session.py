@@ -1,8 +1,9 @@
-"""A training run on disk: metrics, checkpoints, weights and the report, kept as it goes."""
+"""Train a run on disk: metrics, checkpoints, weights and the report are saved as it goes."""
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,17 @@ from toytask_cli.analysis.prediction import score
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import empty_model, new_model
+from toytask_cli.objective import LOSS_TERMS
 from toytask_cli.recipe import Recipe
-from toytask_cli.runs import files
-from toytask_cli.runs.checkpoint import check_state, read_checkpoint, write_checkpoint
+from toytask_cli.runs import checkpoint, files, metrics, tensor_files
 from toytask_cli.runs.config import Config
-from toytask_cli.runs.metrics import MetricsLog, digest
+from toytask_cli.runs.metrics import MetricsLog
 from toytask_cli.runs.run import Run
 from toytask_cli.training.loop import DivergedError, EpochRecord, Progress, Trainer
 from toytask_cli.training.schedule import LEARN, SEPARATE
+from toytask_cli.training.validation import EPOCH_METRICS
 
-CHECKPOINT_SHARE = 0.02  # of the time may go into checkpoints, so often are they written
-
+CHECKPOINT_SHARE = 0.02  # of the time, at most, goes into checkpoints
 FINISHED = "finished"
 
 DEFINITIONS = {
@@ -33,60 +34,52 @@ DEFINITIONS = {
     "seconds": "wall time of training and validation, checkpoints and reports excluded",
     "validation": "as measured while training, in the run's precision; what is under `tasks` is "
     "measured on the weights as saved, in float32",
-    "loss": "the whole objective with the phase's coefficients, lower is better",
-    "ce": "mean cross-entropy over answer positions that are not padding, nats, lower is better",
-    "mse": "mean squared error of the SAE's reconstruction, lower is better",
-    "l1": "mean over positions of the summed activations",
-    "overlap": "what neurons fire for tasks other than their main one, 0 is complete separation",
-    "l0": "neurons that fire at a position, on average",
-    "dead_neurons": "neurons that fire at no position of the part",
-    "accuracy": "share of answers that match exactly, 0 to 1",
+    **{name: metric.definition for name, metric in (LOSS_TERMS | EPOCH_METRICS).items()},
     "ci95": "Wilson 95 % interval of the accuracy",
     "ce_loss": "mean over examples of the mean cross-entropy of the answer's tokens, nats",
     "n": "number of examples",
 }
 
 
+@dataclass
 class Session:
-    """One sitting of training: a run directory, its examples, and a trainer at some epoch."""
+    """A run directory, its examples, and a trainer that is at some epoch."""
 
-    def __init__(self, run: Run, grid: Grid, trainer: Trainer):
-        self.run = run
-        self.grid = grid
-        self.trainer = trainer
+    run: Run
+    grid: Grid
+    trainer: Trainer
 
     @classmethod
     def start(
         cls, recipe: Recipe, device: torch.device, precision: torch.dtype, out: Path | None
     ) -> "Session":
-        """A fresh model in a new run directory.
+        """Begin with a new model in a new run directory.
 
         Raises:
-            ToytaskError: the directory cannot be made.
+            ToytaskError: the directory cannot be created.
         """
         _flush_denormals()
         grid = build_grid(recipe)
         model = new_model(recipe, len(grid.tokenizer)).to(device)
         trainer = Trainer(recipe, grid, model, precision)
-        config = Config.here(recipe, device, precision)
-        session = cls(Run.create(config, out), grid, trainer)
-        session.save_checkpoint(digest([]))
-        session.run.write_config()  # last: whatever has a configuration can be resumed
-        return session
+        run = Run.create(Config.here(recipe, device, precision), out)
+        checkpoint.write_checkpoint(run, *trainer.finished, metrics.fingerprint([]))
+        run.write_config()  # last: a directory with a configuration can be resumed
+        return cls(run, grid, trainer)
 
     @classmethod
     def resume(cls, run: Run, epochs: int | None, device: torch.device) -> "Session":
-        """The run at its last checkpoint, with a new limit of epochs if one is given.
+        """Go on from the last checkpoint, with a new limit of epochs if one is given.
 
-        No file is written before `follow`.
+        No file is written before `train`.
 
         Raises:
-            ToytaskError: the checkpoint is missing, cut or foreign.
-            UsageError: a new limit that this run cannot have any more.
+            ToytaskError: the checkpoint is missing, cut, foreign or changed.
+            UsageError: the run cannot have this limit any more.
         """
         _flush_denormals()
-        run.prepare()
-        progress, state = read_checkpoint(run)
+        run.create_folders()
+        progress, state = checkpoint.read_checkpoint(run)
         recipe = run.config.recipe
         if epochs is not None and epochs != recipe.epochs:
             recipe = replace(recipe, epochs=epochs)
@@ -94,47 +87,47 @@ class Session:
             run.config = replace(run.config, recipe=recipe)
         grid = build_grid(recipe)
         model = empty_model(recipe, len(grid.tokenizer)).to(device)
-        precision = getattr(torch, run.config.precision)
-        trainer = Trainer(recipe, grid, model, precision)
-        check_state(run, progress, state, trainer)
+        trainer = Trainer(recipe, grid, model, getattr(torch, run.config.precision))
+        layout = trainer.state()
+        if progress.best_epoch is not None:
+            layout |= {f"best.{name}": tensor for name, tensor in model.state_dict().items()}
+        with files.reading(run.checkpoint_file, checkpoint.HINT):
+            tensor_files.check_layout(state, layout, run.config_file)
         trainer.load_state(progress, state)
         return cls(run, grid, trainer)
 
     @property
     def is_finished(self) -> bool:
-        """Whether there is nothing left to do, not even to write."""
+        """Whether the run is trained to its end and its report is written."""
         try:
             status = self.run.read_report("train").get("status")
         except ToytaskError:
             return False
         return self.trainer.is_over and status == FINISHED
 
-    def follow(
+    def train(
         self,
         stop: Callable[[], bool] = lambda: False,
         on_step: Callable[[int], None] = lambda step: None,
         on_epoch: Callable[[EpochRecord], None] = lambda record: None,
     ) -> dict[str, Any]:
-        """Trains to the end, or until `stop`; writes weights and report, and gives the report.
+        """Train to the end, or until `stop`; write weights and report, and return the report.
 
         Raises:
-            DivergedError: a loss that is no number any more; what was best is written even so.
-            ToytaskError: another process trains this run; or the disk takes no more, and what it
-                took before can be resumed.
+            DivergedError: a loss is no longer a number; the best weights are written even so.
+            ToytaskError: another process trains this run, or the system refuses to write; what was
+                written before can be resumed.
         """
         try:
-            with MetricsLog(self.run.metrics_file) as log:
-                self._tidy(log)
+            with closing(MetricsLog(self.run.metrics_file)) as log:
+                # Remove what a killed process wrote after its last checkpoint.
+                log.truncate(self.trainer.progress.epoch)
+                self.run.remove_partial_files()
+                self.run.write_config()
                 return self._train(log, self.trainer.run(stop, on_step), on_epoch)
         except files.WriteError as error:
-            go_on = f"then go on with `toytask train --resume {self.run.named}`"
-            raise ToytaskError(f"{error}, {go_on}") from error
-
-    def _tidy(self, log: MetricsLog) -> None:
-        """Takes away what was written after the last checkpoint, when the run was killed."""
-        log.keep(self.trainer.progress.epoch)
-        self.run.remove_partial()
-        self.run.write_config()
+            resume = f"then go on with `toytask train --resume {self.run.shell_path}`"
+            raise ToytaskError(f"{error}, {resume}") from error
 
     def _train(
         self,
@@ -142,7 +135,7 @@ class Session:
         records: Iterator[EpochRecord],
         on_epoch: Callable[[EpochRecord], None],
     ) -> dict[str, Any]:
-        """Saves whenever the last checkpoint cost a small share of the time, and at the end."""
+        """Save whenever the last checkpoint took a small share of the time, and at the end."""
         saved, cost = time.monotonic(), 0.0
         try:
             for record in records:
@@ -150,63 +143,59 @@ class Session:
                 on_epoch(record)
                 now = time.monotonic()
                 if cost < CHECKPOINT_SHARE * (now - saved):
-                    log.sync()
-                    self.save_checkpoint(log.sha256)
+                    self._save_checkpoint(log)
                     saved = time.monotonic()
                     cost = saved - now
         except DivergedError:
-            self._keep("diverged", log)
+            self._save("diverged", log)
             raise
-        return self._keep(FINISHED if self.trainer.is_over else "interrupted", log)
+        return self._save(FINISHED if self.trainer.is_over else "interrupted", log)
 
-    def _keep(self, status: str, log: MetricsLog) -> dict[str, Any]:
-        """Writes checkpoint, best weights and report as they are now; gives the report.
+    def _save_checkpoint(self, log: MetricsLog) -> None:
+        checkpoint.write_checkpoint(self.run, *self.trainer.finished, log.sync())
 
-        Before the first validation there are no best weights, and no report but these two lines.
+    def _save(self, status: str, log: MetricsLog) -> dict[str, Any]:
+        """Write checkpoint, best weights and report; return the report.
+
+        Before the first validation there are no best weights, and the report is not written.
         """
-        log.sync()
-        self.save_checkpoint(log.sha256)
+        self._save_checkpoint(log)
         if not self.trainer.best:
             return {"status": status, "epochs": self.trainer.progress.epoch}
-        self.run.weights.write(self.trainer.best)
+        self.run.write_weights(self.trainer.best)
         return self.run.write_report("train", self._report(status))
-
-    def save_checkpoint(self, metrics_sha256: str) -> None:
-        """Writes the state at the last finished epoch."""
-        write_checkpoint(self.run, *self.trainer.finished, metrics_sha256)
 
     def _report(self, status: str) -> dict[str, Any]:
         progress = self.trainer.progress
-        metrics = self.run.read_metrics(progress.epoch)
-        separate_from = None if progress.phase.name == LEARN else progress.phase.start
-        best = next(record for record in metrics if record["epoch"] == progress.best_epoch)
-        model = self.run.weights.read(len(self.grid.tokenizer)).to(self.trainer.device)
+        records = self.run.read_metrics(progress.epoch)
+        best = next(record for record in records if record["epoch"] == progress.best_epoch)
+        model = self.run.read_saved_model(self.grid).to(self.trainer.device)
         examples = self.grid.split(self.grid.report_split)
         scores = task_scores(self.grid, examples, score(model, examples))
         return {
             "status": status,
             "epochs": progress.epoch,
-            "separate_from": separate_from,
+            "separate_from": None if progress.phase.name == LEARN else progress.phase.start,
             "best_epoch": progress.best_epoch,
-            "seconds": sum(record["seconds"] for record in metrics),
+            "seconds": sum(record["seconds"] for record in records),
             "validation": best["validation"],
             "split": self.grid.report_split,
-            "tasks": {name: asdict(scored) for name, scored in scores.items()},
+            "tasks": {name: asdict(task) for name, task in scores.items()},
             "definitions": DEFINITIONS,
         }
 
 
 def _flush_denormals() -> None:
-    """Keeps a long training fast, if it is called before any thread starts; for the whole process.
+    """Have the whole process flush denormal numbers; call it before any thread starts.
 
-    The weights of dead neurons decay until they are denormal; arithmetic on such numbers made an
+    The weights of dead neurons decay until they are denormal. Arithmetic on such numbers made an
     epoch of a tiny model take half as long again after 7,000 epochs.
     """
     torch.set_flush_denormal(True)
 
 
 def _check_limit(recipe: Recipe, progress: Progress, run: Run) -> None:
-    """Raises a UsageError if a run that stands here cannot take the recipe's limit any more."""
+    """Raise a UsageError if the run cannot have the recipe's limit of epochs any more."""
     if progress.phase.name == SEPARATE:
         raise UsageError(
             f"{run.path} has begun to separate: its epochs are settled; train anew with --epochs"

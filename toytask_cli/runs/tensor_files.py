@@ -1,4 +1,4 @@
-"""Files of tensors: safetensors with a sha256 of all that is in them; never unpickled."""
+"""Files of tensors: safetensors with JSON metadata and a checksum; nothing is ever unpickled."""
 
 import json
 from collections.abc import Mapping
@@ -6,92 +6,67 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import safetensors
+from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
 from toytask_cli.errors import ToytaskError, short_repr
-from toytask_cli.runs.files import file_size, read_bytes, write_bytes
+from toytask_cli.runs.files import CHECKSUM, parse_object, read_bytes, write_bytes
 
-# Bytes beyond which a file is not of this program: read whole, it would fill the memory.
-LARGEST, LARGEST_HEADER = 2**28, 2**20
+MAX_BYTES = 2**29  # more than any model takes
+KEY = "toytask"  # one key for all metadata: safetensors writes several in a random order
+
+Tensors = Mapping[str, Tensor]
 
 
-def write(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
-) -> None:
-    """Writes tensors as safetensors, from whichever device, with a sha256 of it all among them."""
+def write(path: Path, tensors: Tensors, metadata: Mapping[str, Any] | None = None) -> None:
+    """Write tensors from any device, with a checksum over them and their metadata."""
     flat = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    header, data = _split(save(flat))
-    # Written here: the library puts metadata in another order each time.
-    header["__metadata__"] = {**(metadata or {})}
-    header["__metadata__"]["sha256"] = _tensors_sha256(header, data)
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    write_bytes(path, b"".join([len(text).to_bytes(8, "little"), text, data]))
+    values = {**(metadata or {})}
+    values[CHECKSUM] = _checksum(*_split(save(flat)), values)
+    write_bytes(path, save(flat, {KEY: json.dumps(values)}))
 
 
-def read(path: Path, hint: str, largest: int = LARGEST) -> dict[str, Tensor]:
-    """Reads a safetensors file onto the CPU; all its numbers are finite.
-
-    Raises:
-        ToytaskError: the file is missing, cut, foreign, or not what was written.
-    """
-    content = read_bytes(path, hint, largest)
+def read(path: Path, max_bytes: int = MAX_BYTES) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Read finite tensors onto the CPU, and their metadata."""
+    content = read_bytes(path, max_bytes)
     try:
         tensors = load(content)
         header, data = _split(content)
-    except (safetensors.SafetensorError, KeyError, ValueError, RecursionError) as error:
-        raise ToytaskError(f"{path} is cut or no safetensors file: {hint}") from error
-    written = (header.get("__metadata__") or {}).pop("sha256", None)
-    if written is not None and written != _tensors_sha256(header, data):
-        raise ToytaskError(f"{path} was changed since it was written: {hint}")
-    for name, tensor in tensors.items():
-        if tensor.is_floating_point() and not tensor.float().isfinite().all():
-            raise ToytaskError(
-                f"{path} holds a number that is not finite (in {short_repr(name)}): {hint}"
-            )
-    return tensors
+    except (SafetensorError, KeyError, ValueError, RecursionError) as error:
+        raise ToytaskError("cut or not a safetensors file") from error
+    metadata = parse_object((header.pop("__metadata__", None) or {}).get(KEY, "{}"))
+    if metadata.pop(CHECKSUM, None) not in (None, _checksum(header, data, metadata)):
+        raise ToytaskError("changed since it was written")
+    if not is_finite(tensors):
+        raise ToytaskError("holds a number that is not finite")
+    return tensors, metadata
 
 
-def read_metadata(path: Path, hint: str) -> dict[str, str]:
-    """The strings that `write` put beside the tensors, which are not read.
-
-    Raises:
-        ToytaskError: the file is missing, cut or foreign.
-    """
-    file_size(path, hint)
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-    except (OSError, safetensors.SafetensorError) as error:
-        raise ToytaskError(f"{path} is cut or no safetensors file: {hint}") from error
-    metadata.pop("sha256", None)
-    return metadata
+def is_finite(tensors: Tensors) -> bool:
+    """Return whether every number of every tensor is finite."""
+    floats = (tensor for tensor in tensors.values() if tensor.is_floating_point())
+    return all(tensor.float().isfinite().all() for tensor in floats)
 
 
-def check_layout(
-    path: Path, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], maker: Path, hint: str
-) -> None:
-    """Refuses tensors that are not of the names, shapes and types that `maker` asks for.
-
-    Raises:
-        ToytaskError: naming one that is not.
-    """
-    layouts = [{n: (t.shape, t.dtype) for n, t in tensors.items()} for tensors in (found, expected)]
-    odd = [n for n in layouts[0] | layouts[1] if layouts[0].get(n) != layouts[1].get(n)]
-    if odd:
-        raise ToytaskError(f"{path} does not fit {maker} (tensor {short_repr(min(odd))}): {hint}")
+def check_layout(tensors: Tensors, expected: Tensors, source: Path) -> None:
+    """Raise a ToytaskError unless names, shapes and types are those that `source` asks for."""
+    actual, asked = (
+        {(name, tensor.shape, tensor.dtype) for name, tensor in each.items()}
+        for each in (tensors, expected)
+    )
+    if differing := [name for name, _, _ in actual ^ asked]:
+        raise ToytaskError(f"does not fit {source} (tensor {short_repr(min(differing))})")
 
 
 def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
-    """Header and data of a safetensors file."""
+    """Split a safetensors file into its header and its data."""
     start = 8 + int.from_bytes(content[:8], "little")
     return json.loads(content[8:start]), memoryview(content)[start:]
 
 
-def _tensors_sha256(header: Mapping[str, Any], data: memoryview) -> str:
-    """The sha256 of all of a file but this sha256 itself."""
-    digest = sha256(json.dumps(header, sort_keys=True).encode())
+def _checksum(header: Any, data: memoryview, metadata: Mapping[str, Any]) -> str:
+    """Return the sha256 of the tensors' names, shapes, types and numbers, and of the metadata."""
+    digest = sha256(json.dumps([header, metadata], sort_keys=True).encode())
     digest.update(data)
     return digest.hexdigest()

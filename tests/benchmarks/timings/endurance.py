@@ -55,7 +55,7 @@ def main() -> None:
                 )
                 epoch_seconds.clear()
 
-        session.follow(on_epoch=on_epoch)
+        session.train(on_epoch=on_epoch)
 
 
 if __name__ == "__main__":

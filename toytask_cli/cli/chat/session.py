@@ -171,5 +171,6 @@ class Chat:
         importance = self.run.read_tensors("importance").get("importance")
         shape = (len(self.grid.task_names), self.d_sae)
         if importance is None or (importance.shape, importance.dtype) != (shape, torch.float32):
-            raise ToytaskError(f"measure it again with `toytask importance {self.run.named}`")
+            again = f"toytask importance {self.run.shell_path}"
+            raise ToytaskError(f"measure it again with `{again}`")
         return importance
