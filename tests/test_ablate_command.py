@@ -110,10 +110,10 @@ def test_the_same_seed_gives_the_same_report_and_another_another_control(toytask
         (["--remove", "sum", "--neurons", "1,x"], 2, "must be numbers"),
         (["--remove", "sum", "--neurons", "4800"], 2, "there is no neuron 4800"),
         (["--remove", "sum", "--neurons", "1", "--tolerance", "1"], 2, "not both"),
-        (["--remove", "sum", "--name", "../x"], 1, "'../x' is no name"),
-        (["--remove", "sum", "--name", "importance"], 1, "use another name"),
-        (["--remove", "sum", "--name", "validation-2"], 1, "use another name"),
-        (["--remove", "sum", "--name", "trained"], 1, "use another name"),
+        (["--remove", "sum", "--name", "../x"], 1, "'../x' cannot name an ablation"),
+        (["--remove", "sum", "--name", "importance"], 1, "cannot name an ablation"),
+        (["--remove", "sum", "--name", "validation-2"], 1, "cannot name an ablation"),
+        (["--remove", "sum", "--name", "trained"], 1, "cannot name an ablation"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, trained, args, code, message):
