@@ -11,7 +11,6 @@ The logits come from x, not from x̂.
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from toytask_cli.attention import CrossAttention, SelfAttention
@@ -20,8 +19,6 @@ from toytask_cli.embedding import Embedded, embed
 from toytask_cli.errors import UsageError
 from toytask_cli.recipe import Recipe
 from toytask_cli.rng import generator
-
-ALL = slice(None)
 
 # Beyond this a recipe is a slip of the pen: 400 MB of weights, and four times that to train.
 MAX_WEIGHTS = 10**8
@@ -108,9 +105,23 @@ class SparseAutoencoder(nn.Module):
         acts = self.relu(pre_acts)
         return pre_acts, acts, self.decoder(acts)
 
-    def activate(self, x: Tensor, neurons: Tensor | slice = ALL) -> Tensor:
-        """x [..., d_model] → f of these neurons alone, [..., neurons]."""
-        return F.linear(x, self.encoder.weight[neurons], self.encoder.bias[neurons]).relu()
+    def encode(self, x: Tensor) -> Tensor:
+        """Return f [..., d_sae] of x [..., d_model]."""
+        return self.encoder(x).relu()
+
+    def decode(self, acts: Tensor) -> Tensor:
+        """Return x̂ [..., d_model] of f [..., d_sae]."""
+        return self.decoder(acts)
+
+    @property
+    def d_sae(self) -> int:
+        """Number of neurons."""
+        return self.encoder.out_features
+
+    @property
+    def directions(self) -> Tensor:
+        """[d_sae, d_model] d_i, what one unit of each neuron adds to x̂."""
+        return self.decoder.weight.T
 
 
 class Transformer(nn.Module):
