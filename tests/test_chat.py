@@ -205,7 +205,9 @@ def test_a_conversation_with_every_command(spawn, run):
     number = re.search(r"(\d+) off", shown)
     assert number
     assert f"neuron {number[1]} on" in (one := ask(child, f":neuron {number[1]}"))
-    assert re.search(r"sum +\d+\.\d\d % .*concat +\d+\.\d\d % .*pushes up .*excited by", one, re.S)
+    assert re.search(
+        r"sum +\d+\.\d\d % .*concat +\d+\.\d\d % .*pushes up .*fires most for", one, re.S
+    )
     assert "by hand" in ask(child, f":on {number[1]}")
     assert re.search(
         r"\d[+C]\d.*trained +remove-concat-tol0.1 +by hand", ask(child, ":random"), re.S

@@ -17,7 +17,7 @@ from shared import CPU, neurons_by_task, parser, percent
 from tables import print_table
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import outputs
+from toytask_cli.analysis.generate import teacher_forced
 from toytask_cli.dataset import SPLITS, Examples, Grid
 from toytask_cli.hooks import ERRORS, recording, removing
 from toytask_cli.model import Transformer, new_model
@@ -31,7 +31,7 @@ def features(model: Transformer, examples: Examples, block: str) -> Tensor:
     with recording(model) as record:
         found = [
             record[block].flatten(1) if block == "encoder" else record[block][:, 0]
-            for _ in outputs(model, examples)
+            for _ in teacher_forced(model, examples)
         ]
     return torch.cat(found).double()
 

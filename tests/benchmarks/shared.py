@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from toytask_cli.analysis.choice import choose_removal
 from toytask_cli.analysis.importance import NeuronScores, score_neurons
+from toytask_cli.analysis.select import select_neurons
 from toytask_cli.dataset import Grid
 from toytask_cli.figures.style import png
 from toytask_cli.model import Transformer
@@ -36,7 +36,8 @@ def neurons_by_task(model: Transformer, grid: Grid, seed: int) -> dict[str, torc
     """Task → the neurons that are removed for it at `TOLERANCE`, chosen on validation pairs."""
     scores = scores_of(model, grid, seed)
     return {
-        task.name: choose_removal(scores, [task.name], TOLERANCE).neurons for task in grid.tasks
+        task.name: select_neurons(scores, [task.name], tolerance=TOLERANCE).neurons
+        for task in grid.tasks
     }
 
 

@@ -101,13 +101,13 @@ def _share_left(test: dict[str, Any], task: str) -> float | None:
 
 
 def _print_instead(report: dict[str, Any]) -> None:
-    found = {task: one for task, one in report["instead"].items() if one["looked_at"]}
+    found = {task: one for task, one in report["wrong_answers"].items() if one["n_sampled"]}
     if not found:
         return
     kinds = next(iter(found.values()))["error_types"]
     table = plain_table("where wrong, it says", *found)
     for kind in kinds:
-        counts = [(one["error_types"][kind], one["looked_at"]) for one in found.values()]
+        counts = [(one["error_types"][kind], one["n_sampled"]) for one in found.values()]
         if any(count for count, _ in counts):
             table.add_row(kind.replace("_", " "), *(f"{100 * c / n:.0f} %" for c, n in counts))
     examples = (one["examples"][0] for one in found.values())

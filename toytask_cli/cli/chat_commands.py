@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from toytask_cli.analysis.conversation import answer_prompts
-from toytask_cli.analysis.explanation import explain, look_at_neuron
+from toytask_cli.analysis.generate import generate
+from toytask_cli.analysis.neurons import explain, neuron_summary
 from toytask_cli.cli.chat_render import answers_view, neuron_view, places_view, score_view
 from toytask_cli.cli.chat_session import BY_HAND, TRAINED, Chat
 from toytask_cli.cli.console import err
@@ -84,7 +84,7 @@ def _ask_again(chat: Chat) -> RenderableType:
     """What the columns now say to the last prompt; it does not count for the score."""
     if chat.last is None:
         return Text("ask something")
-    answers = answer_prompts(chat.model, chat.grid, [chat.last], chat.columns)[0]
+    answers = generate(chat.model, chat.grid, [chat.last], chat.columns)[0]
     return Group(Text(chat.last.plain, "dim"), answers_view(chat.last, answers))
 
 
@@ -132,7 +132,7 @@ def _neuron(chat: Chat, args: list[str]) -> RenderableType:
     if len(args) != 1:
         raise UsageError("name one neuron, as in :neuron 12")
     importance, note = _known_importance(chat)
-    found = look_at_neuron(chat.model, chat.grid, chat.seen, _as_index(args[0]))
+    found = neuron_summary(chat.model, chat.grid, chat.seen, _as_index(args[0]))
     return Group(neuron_view(found, importance), note)
 
 

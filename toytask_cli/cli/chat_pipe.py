@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from io import BufferedReader
 from typing import Any, cast
 
-from toytask_cli.analysis.conversation import Answer
+from toytask_cli.analysis.generate import Answer
 from toytask_cli.cli.chat_render import one_line
 from toytask_cli.cli.chat_session import Chat
 from toytask_cli.cli.console import out, say_error

@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from toytask_cli.analysis.conversation import Answer
-from toytask_cli.analysis.explanation import Ends, Neuron, Place
+from toytask_cli.analysis.generate import Answer
+from toytask_cli.analysis.neurons import AnswerToken, NeuronSummary, TopTokens
 from toytask_cli.cli.console import out, percent, plain_table
 from toytask_cli.prompts import Prompt
 
@@ -69,7 +69,7 @@ def _closest(prompt: Prompt, answer: Answer) -> str:
 
 
 def places_view(
-    places: Sequence[Place], importance: Mapping[str, Tensor], off: set[int], shown: int
+    places: Sequence[AnswerToken], importance: Mapping[str, Tensor], off: set[int], shown: int
 ) -> RenderableType:
     """For each token of an answer a table of the neurons that fired.
 
@@ -83,33 +83,33 @@ def places_view(
 
 
 def _place_view(
-    place: Place, importance: Mapping[str, Tensor], off: set[int], shown: int
+    place: AnswerToken, importance: Mapping[str, Tensor], off: set[int], shown: int
 ) -> RenderableType:
-    n = len(place.firing)
+    n = len(place.neurons)
     count = f"{n or 'no'} neuron{'' if n <= 1 else 's'} fired"
     title = Text(f"{place.token} {100 * place.probability:.1f} %: {count}", "bold")
-    if not place.firing:
+    if not place.neurons:
         return title
     hidden = n - shown
     table = plain_table("neuron", "act.", "push", *importance, "up", "down")
     table.padding = (0, 1, 0, 0)
     for column in table.columns[-2:]:
         column.justify = "left"
-    for one in place.firing[:shown]:
+    for one in place.neurons[:shown]:
         table.add_row(
             f"{one.neuron}{' off' if one.neuron in off else ''}",
             f"{one.activation:.2f}",
-            f"{one.push:+.2f}",
+            f"{one.logit_attribution:+.2f}",
             *(f"{float(values[one.neuron]):+.3f}" for values in importance.values()),
-            " ".join(one.ends.up),
-            " ".join(one.ends.down),
+            " ".join(one.tokens.promoted),
+            " ".join(one.tokens.suppressed),
             style="dim" if one.neuron in off else None,
         )
     more = [Text(f" and {hidden} with a smaller push\n")] if hidden > 0 else []
     return Group(title, table, *more)
 
 
-def neuron_view(found: Neuron, importance: Mapping[str, Tensor]) -> RenderableType:
+def neuron_view(found: NeuronSummary, importance: Mapping[str, Tensor]) -> RenderableType:
     """One neuron: when it fires, what excites it, what it pushes."""
     title = Text(
         f"neuron {found.neuron} on {found.n:,} examples of the {found.split} split", "bold"
@@ -118,18 +118,18 @@ def neuron_view(found: Neuron, importance: Mapping[str, Tensor]) -> RenderableTy
     for task, density in found.density.items():
         known = [f"{float(importance[task][found.neuron]):+z.4f}"] if importance else []
         table.add_row(task, percent(density), *known)
-    return Group(title, table, _ends_line(found.ends), _excited_view(found))
+    return Group(title, table, _ends_line(found.tokens), _excited_view(found))
 
 
-def _ends_line(ends: Ends) -> Text:
-    return Text(f" pushes up {' '.join(ends.up)}, down {' '.join(ends.down)}")
+def _ends_line(ends: TopTokens) -> Text:
+    return Text(f" pushes up {' '.join(ends.promoted)}, down {' '.join(ends.suppressed)}")
 
 
-def _excited_view(found: Neuron) -> RenderableType:
-    if not found.excited:
+def _excited_view(found: NeuronSummary) -> RenderableType:
+    if not found.top_prompts:
         return Text(" nothing makes it fire")
-    table = plain_table("excited by", "at", "act.")
-    for one in found.excited:
+    table = plain_table("fires most for", "at", "act.")
+    for one in found.top_prompts:
         table.add_row(one.prompt, one.step, f"{one.activation:.2f}")
     return table
 

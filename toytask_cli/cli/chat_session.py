@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from toytask_cli.analysis.ablation_report import ablation_name
-from toytask_cli.analysis.choice import choose_removal
-from toytask_cli.analysis.conversation import Answer, Variant, answer_prompts
-from toytask_cli.analysis.explanation import Seen, see
+from toytask_cli.analysis.generate import Answer, Variant, generate
 from toytask_cli.analysis.importance import NeuronScores, score_neurons
+from toytask_cli.analysis.neurons import ResidualSample, sample_residuals
+from toytask_cli.analysis.select import select_neurons
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError, UsageError, shorten, unknown_choice
 from toytask_cli.hooks import checked_neurons
@@ -48,7 +48,7 @@ class Chat:
     @cached_property
     def d_sae(self) -> int:
         """How many neurons there are."""
-        return self.model.sae.encoder.out_features
+        return self.model.sae.d_sae
 
     def parse(self, text: str) -> Prompt:
         """Reads a prompt.
@@ -64,7 +64,7 @@ class Chat:
 
     def ask(self, prompts: Sequence[Prompt]) -> list[dict[str, Answer]]:
         """The answers of every column, which count for the score."""
-        found = answer_prompts(self.model, self.grid, prompts, self.columns)
+        found = generate(self.model, self.grid, prompts, self.columns)
         for prompt, answers in zip(prompts, found, strict=True):
             self.last = prompt
             for name, answer in answers.items():
@@ -89,10 +89,10 @@ class Chat:
         Raises:
             UsageError: an unknown task, every task, or a tolerance below 0.
         """
-        removal = choose_removal(self.measured, tasks, tolerance)
+        choice = select_neurons(self.measured, tasks, tolerance=tolerance)
         removed = [name for name in self.grid.task_names if name in tasks]
-        name = ablation_name(removed, "automatic" if tolerance is None else "tolerance", tolerance)
-        self.columns[name] = Variant(removal.neurons)
+        name = ablation_name(removed, choice.chosen_by, choice.tolerance)
+        self.columns[name] = Variant(choice.neurons)
         return name
 
     def restore(self, name: str | None) -> None:
@@ -164,9 +164,9 @@ class Chat:
         return score_neurons(self.model, self.grid, seed=0, resamples=1)
 
     @cached_property
-    def seen(self) -> Seen:
+    def seen(self) -> ResidualSample:
         """The model on unseen examples, looked at when it is first asked for: a second or two."""
-        return see(self.model, self.grid)
+        return sample_residuals(self.model, self.grid)
 
     def known_importance(self) -> Tensor:
         """[task, d_sae] nats, as measured in this chat or by `toytask importance`.

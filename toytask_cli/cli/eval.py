@@ -63,8 +63,8 @@ def eval_(
 
     Example: toytask eval runs/01 --limit 1000
     """
-    from toytask_cli.analysis.conversation import Variant
-    from toytask_cli.analysis.evaluation import evaluate
+    from toytask_cli.analysis.evaluate import evaluate
+    from toytask_cli.analysis.generate import Variant
     from toytask_cli.device import find_device
     from toytask_cli.runs.run import Run
 

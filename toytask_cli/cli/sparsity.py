@@ -12,7 +12,7 @@ from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, Run
 from toytask_cli.errors import unknown_choice
 
 if TYPE_CHECKING:
-    from toytask_cli.analysis.snapshot import Snapshot
+    from toytask_cli.analysis.neurons import PromptActivations
     from toytask_cli.analysis.sparsity import SparsityTensors
     from toytask_cli.dataset import Grid
     from toytask_cli.prompts import Prompt
@@ -52,7 +52,7 @@ def sparsity(
 
     Example: toytask sparsity runs/01 --prompt "47C23" --block sae
     """
-    from toytask_cli.analysis.snapshot import record_prompt
+    from toytask_cli.analysis.neurons import prompt_activations
     from toytask_cli.analysis.sparsity import measure_sparsity
     from toytask_cli.device import find_device
     from toytask_cli.hooks import BLOCKS
@@ -65,7 +65,7 @@ def sparsity(
     grid = opened.grid()
     asked = _find_prompt(prompt, grid)
     model = opened.model(grid, place)
-    snapshots = record_prompt(model, grid, asked)
+    snapshots = prompt_activations(model, grid, asked)
     measured, tensors = measure_sparsity(model, grid, grid.report_split)
     sample = _describe(grid, asked, block, snapshots[block])
     opened.write_tensors("sparsity", tensors._asdict())
@@ -92,9 +92,11 @@ def _find_prompt(text: str | None, grid: "Grid") -> "Prompt":
     return Prompt(grid.tasks[0], 47 % size, 23 % size)
 
 
-def _describe(grid: "Grid", prompt: "Prompt", block: str, snapshot: "Snapshot") -> dict[str, Any]:
+def _describe(
+    grid: "Grid", prompt: "Prompt", block: str, snapshot: "PromptActivations"
+) -> dict[str, Any]:
     """The report's part on the prompt."""
-    from toytask_cli.analysis.snapshot import describe
+    from toytask_cli.analysis.neurons import summarise_positions
 
     return {
         "prompt": prompt.text,
@@ -102,7 +104,7 @@ def _describe(grid: "Grid", prompt: "Prompt", block: str, snapshot: "Snapshot") 
         "task": prompt.task.name,
         "split": grid.split_of(*prompt),
         "block": block,
-        "positions": [asdict(position) for position in describe(snapshot)],
+        "positions": [asdict(position) for position in summarise_positions(snapshot)],
     }
 
 
@@ -110,7 +112,7 @@ def _draw(
     run: "Run",
     grid: "Grid",
     prompt: "Prompt",
-    snapshots: "dict[str, Snapshot]",
+    snapshots: "dict[str, PromptActivations]",
     tensors: "SparsityTensors",
 ) -> None:
     from toytask_cli.figures import sparsity as draw
@@ -156,7 +158,7 @@ def _print_neurons_by_tasks(report: dict[str, Any]) -> None:
     out().print(table)
 
 
-def _print_sample(sample: dict[str, Any], block: str, snapshot: "Snapshot") -> None:
+def _print_sample(sample: dict[str, Any], block: str, snapshot: "PromptActivations") -> None:
     rows = snapshot.values.tolist()
     labels, width = snapshot.positions, out().width
     out().print(

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import outputs
+from toytask_cli.analysis.generate import teacher_forced
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import Transformer, empty_model, n_weights
@@ -81,7 +81,7 @@ class Weights:
         """
         pairs = torch.linspace(0, grid.n_pairs - 1, TRIED).long()
         for examples in grid.matched(pairs):
-            for _, out in outputs(model, examples):
+            for _, out in teacher_forced(model, examples):
                 if not all(tensor.isfinite().all() for tensor in out):
                     raise self.overflow()
 
