@@ -21,7 +21,7 @@ from toytask_cli.analysis.effects import (
 from toytask_cli.analysis.evaluate import score
 from toytask_cli.analysis.generate import AS_TRAINED, residuals
 from toytask_cli.analysis.importance import ImportanceTensors, importance_stats
-from toytask_cli.analysis.matched_pairs import MatchedPairs, firing_stats
+from toytask_cli.analysis.matched_pairs import MatchedPairs
 from toytask_cli.dataset import Examples, build_grid, pad_to
 from toytask_cli.errors import UsageError
 from toytask_cli.hooks import removing
@@ -43,7 +43,9 @@ def at_pairs(model: Transformer) -> MatchedPairs:
 def measured(model: Transformer, resamples: int = 10) -> ImportanceTensors:
     """Importance by the closed form, over all pairs."""
     matched, rows = at_pairs(model), torch.arange(len(PAIRS))
-    return importance_stats(matched, rows, firing_stats(matched), effects_closed_form, 0, resamples)
+    return importance_stats(
+        matched, rows, matched.firing_stats(), effects_closed_form, 0, resamples
+    )
 
 
 def effects_by(
@@ -102,7 +104,7 @@ def test_logit_weights_are_what_a_unit_of_the_neuron_adds_to_the_logits() -> Non
 @pytest.mark.parametrize("make", [fresh, lambda: memorised("sum", "concat")[0]])
 def test_closed_form_and_hooks_agree_on_every_neuron_position_and_ablation(make) -> None:
     model = make()
-    means = firing_stats(at_pairs(model)).mean_acts
+    means = at_pairs(model).firing_stats().mean_acts
     for examples in GRID.matched(PAIRS):
         fast, slow = (effects_by(name, model, examples, ALL, means) for name in METHODS)
         for one, other in zip(fast, slow, strict=True):
@@ -113,7 +115,7 @@ def test_closed_form_and_hooks_agree_on_every_neuron_position_and_ablation(make)
 @pytest.mark.parametrize("method", METHODS)
 def test_some_neurons_have_the_effects_that_they_have_among_all(method: str) -> None:
     model, some = fresh(), torch.tensor([40, 3, 17])
-    means = firing_stats(at_pairs(model)).mean_acts
+    means = at_pairs(model).firing_stats().mean_acts
     examples = GRID.matched(PAIRS)[1]
     among_all = effects_by(method, model, examples, ALL, means)
     alone = effects_by(method, model, examples, some, means[some])

@@ -20,7 +20,7 @@ from toytask_cli.analysis.importance import (
     score_neurons,
     top_neurons,
 )
-from toytask_cli.analysis.matched_pairs import MatchedPairs, firing_stats, pairs_to_use
+from toytask_cli.analysis.matched_pairs import MatchedPairs, pairs_to_use
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import Transformer, new_model
@@ -140,7 +140,7 @@ def backed_up() -> tuple[Transformer, Grid]:
 def test_two_neurons_that_back_each_other_up_cost_more_together_than_alone() -> None:
     model, grid = backed_up()
     matched = MatchedPairs(model, grid, grid.matched_pairs()[0])
-    firing = firing_stats(matched)
+    firing = matched.firing_stats()
     rows, counts = pairs_to_use(grid, torch.ones_like(firing.right), None, generator(0, "pairs"))
     tensors = importance_stats(matched, rows, firing, effects_closed_form, 0, 10)
     joint = report_importance(NeuronScores(matched, tensors, counts, "closed", 10)).joint["concat"]
@@ -162,7 +162,7 @@ def test_three_tasks_are_no_different() -> None:
 
 def test_density_and_means_are_over_positions_that_are_not_padding() -> None:
     pairs = GRID.matched_pairs()[0]
-    firing = firing_stats(MatchedPairs(MODEL, GRID, pairs))
+    firing = MatchedPairs(MODEL, GRID, pairs).firing_stats()
     assert firing.right.all()
     acts = []
     for task, examples in enumerate(GRID.matched(pairs)):

@@ -161,12 +161,7 @@ def selectivity_gap(before: Tensor, after: Tensor, removed: Sequence[int]) -> fl
 def _accuracies(names: list[str], right: Tensor, error: str) -> Accuracies:
     """Return accuracies from [set, task, pair], as trained, reconstructed, and ablated first."""
     before, reconstructed, after = (
-        {
-            name: accuracy
-            for name, row in zip(names, rows, strict=True)
-            if (accuracy := Accuracy.of(row))
-        }
-        for rows in right[:3]
+        dict(zip(names, map(Accuracy.of, rows), strict=True)) for rows in right[:3]
     )
     return Accuracies(before, reconstructed if error == "drop" else None, after)
 
@@ -205,7 +200,7 @@ def _wrong_answers(
     matched: MatchedPairs, right: Tensor, variant: Variant, seed: int
 ) -> dict[str, WrongAnswers]:
     """Return what the variant writes for a sample of the pairs that are not right [task, pair]."""
-    draw, grid = generator(seed, "instead"), matched.grid
+    draw, grid = generator(seed, "wrong answers"), matched.grid
     by_task = {}
     with variant.applied_to(matched.model):
         for task, name in enumerate(grid.task_names):

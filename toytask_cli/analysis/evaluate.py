@@ -106,28 +106,24 @@ def evaluate(
     scores = score(model, examples)
     correctness = torch.full(grid.splits.shape, -1, dtype=torch.int8)
     correctness[examples.tasks, examples.pairs] = scores.right.to(torch.int8)
-    slices = _slices(grid)
+    properties = _properties(grid)
     tasks: dict[str, TaskReport] = {}
     listed: list[WrongAnswer] = []
     for name, task_score in task_scores(grid, examples, scores).items():
         task = grid.task_names.index(name)
         of_task = examples.tasks == task
         pairs, right = examples.pairs[of_task], scores.right[of_task]
+        has = {key: values[task, pairs] for key, values in properties.items()}
         wrong_pairs = pairs[~right]
+        types = (kind for kind, _ in wrong_answers(model, grid, task, wrong_pairs))
         tasks[name] = TaskReport(
-            **vars(task_score),
-            slices={key: Accuracy.of(right[mask[task, pairs]]) for key, mask in slices.items()},
-            error_types=count_error_types(
-                t for t, _ in wrong_answers(model, grid, task, wrong_pairs)
-            ),
+            **vars(task_score), slices=_slices(has, right), error_types=count_error_types(types)
         )
         step = -(-len(wrong_pairs) // WRONG_LISTED) or 1
         listed += [answer for _, answer in wrong_answers(model, grid, task, wrong_pairs[::step])]
-    overall = Accuracy.of(scores.right)
-    assert overall is not None
     report = Evaluation(
         split=split,
-        **vars(overall),
+        **vars(Accuracy.of(scores.right)),
         tasks=tasks,
         greedy=_check_greedy(model, grid, examples, scores, seed),
         wrong=listed,
@@ -174,8 +170,8 @@ def task_scores(grid: Grid, examples: Examples, scores: Scores) -> dict[str, Tas
     by_task = {}
     for index, name in enumerate(grid.task_names):
         rows = examples.tasks == index
-        if accuracy := Accuracy.of(scores.right[rows]):
-            ce_loss = float(scores.loss[rows].mean())
+        if rows.any():
+            accuracy, ce_loss = Accuracy.of(scores.right[rows]), float(scores.loss[rows].mean())
             by_task[name] = TaskScore(**vars(accuracy), ce_loss=ce_loss)
     return by_task
 
@@ -199,19 +195,23 @@ def wrong_answers(
             yield kind, WrongAnswer(row.name, prompt.plain, prompt.plain_target, prediction)
 
 
-def _slices(grid: Grid) -> dict[str, Tensor]:
-    """Return [task, pair] masks by name: what may make an example harder, and its opposite."""
+def _properties(grid: Grid) -> dict[str, Tensor]:
+    """Return [task, pair] each: properties that may make an example harder."""
     carry = has_carry(*grid.operands(torch.arange(grid.n_pairs)))
-    masks = {
+    return {
         "carry": carry.expand(len(grid.tasks), -1),
         "merged_tokens": grid.merged_tokens(),
         "unseen_token": grid.unseen_token(),
     }
-    return {
-        key: mask
-        for name, has in masks.items()
-        for key, mask in ((name, has), (f"no_{name}", ~has))
-    }
+
+
+def _slices(properties: dict[str, Tensor], right: Tensor) -> dict[str, Accuracy | None]:
+    """Return the accuracy on the examples [n] that have a property, and on those that do not."""
+    slices = {}
+    for name, has in properties.items():
+        for key, rows in ((name, has), (f"no_{name}", ~has)):
+            slices[key] = Accuracy.of(right[rows]) if rows.any() else None
+    return slices
 
 
 def has_carry(a: Tensor, b: Tensor) -> Tensor:

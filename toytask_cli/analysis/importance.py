@@ -16,13 +16,7 @@ import torch
 from torch import Tensor
 
 from toytask_cli.analysis.effects import METHODS, JointEffect, Method, joint_effects
-from toytask_cli.analysis.matched_pairs import (
-    FiringStats,
-    MatchedPairs,
-    PairCounts,
-    firing_stats,
-    pairs_to_use,
-)
+from toytask_cli.analysis.matched_pairs import FiringStats, MatchedPairs, PairCounts, pairs_to_use
 from toytask_cli.analysis.stats import percentile_interval, poisson_weights, spearman
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import unknown_choice
@@ -147,7 +141,7 @@ def score_neurons(
         raise unknown_choice("method", method, METHODS)
     candidates, _ = grid.matched_pairs()
     matched = MatchedPairs(model, grid, candidates)
-    firing = firing_stats(matched)
+    firing = matched.firing_stats()
     rows, counts = pairs_to_use(grid, firing.right, pairs, generator(seed, "pairs"))
     tensors = importance_stats(matched, rows, firing, METHODS[method], seed, resamples)
     return NeuronScores(matched, tensors, counts, method, resamples)
@@ -197,8 +191,7 @@ def importance_stats(
     resampled = torch.where(weight_sums[3:, None] > 0, means[:, 3:], means[:, :1])
     low, high = percentile_interval(resampled, dim=1)
 
-    def of_all(values: Tensor) -> Tensor:
-        """[..., live] → [..., d_sae] on the CPU, 0 for dead neurons."""
+    def of_all(values: Tensor) -> Tensor:  # [..., live] → [..., d_sae] on the CPU
         zeros = values.new_zeros(*values.shape[:-1], len(firing.mean_acts))
         return zeros.index_copy_(-1, live, values).cpu()
 

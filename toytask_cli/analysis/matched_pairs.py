@@ -18,6 +18,14 @@ from toytask_cli.tokenizer import PAD
 CACHE_BYTES = 2**27
 
 
+class FiringStats(NamedTuple):
+    """Which answers are right and which neurons fire on matched pairs, on the CPU."""
+
+    right: Tensor  # [task, pair] bool, exact match
+    density: Tensor  # [task, d_sae] share of the task's answer positions where the neuron fires
+    mean_acts: Tensor  # [d_sae] mean activation over the answer positions of all tasks
+
+
 class MatchedPairs:
     """All tasks at the same operand pairs, and the model's x at their answers.
 
@@ -58,37 +66,28 @@ class MatchedPairs:
             self._cache[task] = all_residuals(self.model, self._examples(task, self.pairs))
         return examples, self._cache[task][rows.to(device), : inputs.shape[1]]
 
+    @torch.no_grad()
+    def firing_stats(self) -> FiringStats:
+        """Return statistics over all of the pairs, of which there must be some."""
+        model, n_tasks = self.model, len(self.grid.tasks)
+        right = torch.empty(n_tasks, len(self.pairs), dtype=torch.bool)
+        fired = torch.zeros(n_tasks, model.sae.d_sae, dtype=torch.float64)
+        acts_sum, n_positions = torch.zeros_like(fired), torch.zeros_like(fired[:, :1])
+        for task in range(n_tasks):
+            start = 0
+            for batch, resid in self.batches(task):
+                end = start + len(batch)
+                right[task, start:end] = exact_match(model.readout(resid), batch.answers)
+                acts = model.sae.encode(resid[batch.answers[:, 1:] != PAD])
+                acts_sum[task] += acts.sum(dim=0).cpu()
+                fired[task] += (acts > 0).sum(dim=0).cpu()
+                n_positions[task] += len(acts)
+                start = end
+        mean_acts = acts_sum.sum(dim=0) / n_positions.sum()
+        return FiringStats(right, (fired / n_positions).float(), mean_acts.float())
+
     def _examples(self, task: int, pairs: Tensor) -> Examples:
         return self.grid.examples(torch.full_like(pairs, task), pairs)
-
-
-class FiringStats(NamedTuple):
-    """Which answers are right and which neurons fire on matched pairs, on the CPU."""
-
-    right: Tensor  # [task, pair] bool, exact match
-    density: Tensor  # [task, d_sae] share of the task's answer positions where the neuron fires
-    mean_acts: Tensor  # [d_sae] mean activation over the answer positions of all tasks
-
-
-@torch.no_grad()
-def firing_stats(matched: MatchedPairs) -> FiringStats:
-    """Return statistics over all of the pairs, of which there must be some; pads do not count."""
-    model, n_tasks = matched.model, len(matched.grid.tasks)
-    right = torch.empty(n_tasks, len(matched.pairs), dtype=torch.bool)
-    fired = torch.zeros(n_tasks, model.sae.d_sae, dtype=torch.float64)
-    acts_sum, n_positions = torch.zeros_like(fired), torch.zeros_like(fired[:, :1])
-    for task in range(n_tasks):
-        start = 0
-        for batch, resid in matched.batches(task):
-            end = start + len(batch)
-            right[task, start:end] = exact_match(model.readout(resid), batch.answers)
-            acts = model.sae.encode(resid[batch.answers[:, 1:] != PAD])
-            acts_sum[task] += acts.sum(dim=0).cpu()
-            fired[task] += (acts > 0).sum(dim=0).cpu()
-            n_positions[task] += len(acts)
-            start = end
-    mean_acts = acts_sum.sum(dim=0) / n_positions.sum()
-    return FiringStats(right, (fired / n_positions).float(), mean_acts.float())
 
 
 @dataclass(frozen=True)

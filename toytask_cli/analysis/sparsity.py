@@ -98,7 +98,7 @@ class SparsityTensors(NamedTuple):
 
 
 class SparsitySums(NamedTuple):
-    """Sums over answer positions, float64 on the CPU; those of two batches add up."""
+    """Sums over answer positions, float64 on the CPU."""
 
     positions: Tensor  # []
     examples: Tensor  # []
@@ -112,9 +112,6 @@ class SparsitySums(NamedTuple):
     fired: Tensor  # [d_sae] positions with f > 0
     histogram_pre: Tensor  # [BINS] pre-activations
     histogram: Tensor  # [BINS] activations
-
-    def __add__(self, other: "SparsitySums") -> "SparsitySums":  # type: ignore[override]
-        return SparsitySums(*(a + b for a, b in zip(self, other, strict=True)))
 
 
 def measure_sparsity(
@@ -148,8 +145,8 @@ def measure_sparsity(
         definitions=DEFINITIONS,
     )
     edges = torch.linspace(-REACH, REACH, BINS + 1)
-    histograms = total.histogram_pre.long(), total.histogram.long()
-    return report, SparsityTensors(density, mean_acts, edges, *histograms)
+    before, after = total.histogram_pre.long(), total.histogram.long()
+    return report, SparsityTensors(density, mean_acts, edges, before, after)
 
 
 @torch.no_grad()
@@ -184,8 +181,8 @@ def _histogram(values: Tensor) -> Tensor:
 
 
 def add_up(parts: Sequence[SparsitySums]) -> SparsitySums:
-    """Return the sums of all parts together; there must be one at least."""
-    return sum(parts[1:], start=parts[0])
+    """Return the sums over all parts together."""
+    return SparsitySums(*(torch.stack(values).sum(dim=0) for values in zip(*parts, strict=True)))
 
 
 def numbers(sums: SparsitySums) -> SparsityNumbers:

@@ -18,10 +18,10 @@ class Accuracy:
     ci95: tuple[float, float]  # Wilson
 
     @classmethod
-    def of(cls, right: Tensor) -> "Accuracy | None":
-        """Return the accuracy over [n] booleans, or None if there are none."""
+    def of(cls, right: Tensor) -> "Accuracy":
+        """Return the accuracy over [n] booleans, of which there must be some."""
         n, n_right = len(right), int(right.sum())
-        return cls(n_right / n, n, wilson(n_right, n)) if n else None
+        return cls(n_right / n, n, wilson(n_right, n))
 
 
 def wilson(n_right: int, n: int) -> tuple[float, float]:
