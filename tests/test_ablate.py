@@ -1,6 +1,8 @@
 """Removing a task: what is reported is what removing through hooks does."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
@@ -190,6 +192,11 @@ def test_one_of_three_tasks_or_two_of_them_can_go() -> None:
 def test_what_no_removal_could_mean_is_refused(options: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         run(**options)
+
+
+def test_the_report_and_its_figures_are_read_without_torch() -> None:
+    program = "import sys, toytask_cli.figures.ablation; sys.exit('torch' in sys.modules)"
+    assert not subprocess.run([sys.executable, "-c", program], check=False).returncode
 
 
 def test_the_report_is_json_with_the_promised_keys() -> None:

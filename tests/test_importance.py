@@ -1,4 +1,4 @@
-"""The importance report: which pairs, which neurons, and how sure."""
+"""The importance report: its pairs, its neurons, and their intervals."""
 
 import json
 import math

@@ -200,7 +200,7 @@ def _wrong_answers(
     matched: MatchedPairs, right: Tensor, variant: Variant, seed: int
 ) -> dict[str, WrongAnswers]:
     """Return what the variant writes for a sample of the pairs that are not right [task, pair]."""
-    draw, grid = generator(seed, "wrong answers"), matched.grid
+    draw, grid = generator(seed, "instead"), matched.grid
     by_task = {}
     with variant.applied_to(matched.model):
         for task, name in enumerate(grid.task_names):

@@ -17,7 +17,7 @@ from toytask_cli.tokenizer import BOS, EOS, PAD
 
 BATCH = 1024
 
-# In place of a set of neurons: the model as trained.
+# Stands for the model as trained where a set of neurons to remove is expected.
 AS_TRAINED = None
 
 

@@ -32,8 +32,7 @@ DEFINITIONS = {
     "importance": "mean over pairs of (loss with the neuron removed − loss), the loss of an "
     "example being the mean cross-entropy over its answer's tokens, nats; positive: removing hurts",
     "ci95": "95 % interval of the importance by a Poisson bootstrap over pairs, nats",
-    "mean_ablation": "as importance, with the activation set to its mean over the answer positions "
-    "of all tasks' candidate pairs in place of zero",
+    "mean_ablation": "as importance, the activation set to its mean over all candidates' positions",
     "by_position": "mean increase of the cross-entropy at each answer position, nats; the first "
     "predicts the token after `B`; null where no answer is that long",
     "density": "share of the task's answer positions, over all candidates, where the neuron fires",
@@ -162,14 +161,13 @@ def importance_stats(
     Tasks share the weights of their pairs. Dead neurons have no effect and are left out.
     """
     device, n_tasks = matched.model.readout.weight.device, len(matched.grid.tasks)
-    n_positions = matched.grid.answers.shape[-1] - 1
     live = (firing.density > 0).any(dim=0).nonzero().squeeze(-1).to(device)
     mean_acts = firing.mean_acts.to(device)[live]
     sums = torch.zeros(n_tasks, 3 + resamples, len(live), device=device)
     weight_sums = torch.zeros(3 + resamples, device=device)
     mean_ablation = torch.zeros(n_tasks, len(live), device=device)
-    by_position = torch.zeros(n_tasks, n_positions, len(live), device=device)
-    n_at_position = torch.zeros(n_tasks, n_positions, dtype=torch.int64, device=device)
+    by_position = torch.zeros(n_tasks, matched.grid.answers.shape[-1] - 1, len(live), device=device)
+    n_at_position = torch.zeros(by_position.shape[:2], dtype=torch.int64, device=device)
     draw = generator(seed, "importance")
     halves = torch.randperm(len(rows), generator=draw) % 2
     for chunk, half in zip(rows.split(CHUNK), halves.split(CHUNK), strict=True):
@@ -212,24 +210,20 @@ def importance_stats(
 def report_importance(scores: NeuronScores) -> Importance:
     """Return the report: the most important neurons, alone and together, and how sure it all is."""
     tensors, names = scores.tensors, scores.matched.grid.task_names
-    zero, mean, halves = tensors.importance, tensors.mean_ablation, tensors.halves
-    top, live = [top_neurons(row, TOP) for row in zero], tensors.live  # dead neurons all tie at 0
-    sets = [neurons[:TOP_JOINT] for neurons in top]
-    joint = joint_effects(scores.matched, tensors.pairs, sets, zero)
+    top = [top_neurons(row, TOP).tolist() for row in tensors.importance]
+    sets = [top_neurons(row, TOP_JOINT) for row in tensors.importance]
+    joint = joint_effects(scores.matched, tensors.pairs, sets, tensors.importance)
+    live = tensors.live  # the others all tie at 0
+    zero, mean = tensors.importance[:, live], tensors.mean_ablation[:, live]
     return Importance(
         method=scores.method,
         pairs=scores.pairs,
         resamples=scores.resamples,
         d_sae=len(live),
         n_live=int(live.sum()),
-        top={
-            name: [_row(tensors, names, neuron) for neuron in top[t].tolist()]
-            for t, name in enumerate(names)
-        },
-        split_half={name: spearman(*halves[t, :, live]) for t, name in enumerate(names)},
-        zero_and_mean={
-            name: spearman(zero[t, live], mean[t, live]) for t, name in enumerate(names)
-        },
+        top={name: [_row(tensors, names, i) for i in top[t]] for t, name in enumerate(names)},
+        split_half={name: spearman(*tensors.halves[t, :, live]) for t, name in enumerate(names)},
+        zero_and_mean={name: spearman(zero[t], mean[t]) for t, name in enumerate(names)},
         joint=dict(zip(names, joint, strict=True)),
         definitions=DEFINITIONS,
     )

@@ -29,11 +29,11 @@ class FiringStats(NamedTuple):
 class MatchedPairs:
     """All tasks at the same operand pairs, and the model's x at their answers.
 
-    Every question about neurons is one about x, so x is computed at the first one and cached. If
-    it would take more than `CACHE_BYTES`, it is computed anew for each question.
+    Everything about neurons follows from x, so x is computed once and cached, or again for each
+    batch if the cache would take more than `CACHE_BYTES`.
 
     Args:
-        model: its weights must not change meanwhile.
+        model: its weights must not change while these pairs are in use.
         grid: the examples.
         pairs: [n] operand pairs.
     """

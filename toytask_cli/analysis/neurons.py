@@ -104,7 +104,7 @@ class ResidualSample(NamedTuple):
 def sample_residuals(model: Transformer, grid: Grid, limit: int = N_EXAMPLES) -> ResidualSample:
     """Run the model on the split that accuracy is reported on, or on a random sample of it."""
     examples = grid.split(grid.report_split)
-    order = torch.randperm(len(examples), generator=generator(grid.spec.split_seed, "residual sample"))
+    order = torch.randperm(len(examples), generator=generator(grid.spec.split_seed, "see"))
     examples = examples.take(order[:limit].sort().values)
     return ResidualSample(examples, all_residuals(model, examples).cpu(), grid.report_split)
 
