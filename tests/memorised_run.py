@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from memorised import memorised
 
-from toytask_cli.analysis.choice import choose_removal
 from toytask_cli.analysis.importance import score_neurons
+from toytask_cli.analysis.select import select_neurons
 from toytask_cli.runs import tensor_files
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.run import Run
@@ -21,6 +21,7 @@ def memorised_run(place: Path) -> Run:
     run = Run.create(config, place / "runs" / "01")
     run.write_config()
     tensor_files.write(run.model_file, model.state_dict())
-    neurons = choose_removal(score_neurons(model, grid, seed=0), ["concat"], 0.1).neurons
+    scores = score_neurons(model, grid, seed=0)
+    neurons = select_neurons(scores, ["concat"], tolerance=0.1).neurons
     run.write_ablation("no-concat", {"neurons": neurons.tolist(), "error": "keep"})
     return run

@@ -70,7 +70,7 @@ def test_a_given_set_of_neurons_is_removed_as_it_is(toytask: Command):
 
 
 def test_it_says_where_no_tolerance_keeps_enough(toytask: Command, monkeypatch):
-    monkeypatch.setattr("toytask_cli.analysis.ablation.KEPT_SHARE", 2.0)
+    monkeypatch.setattr("toytask_cli.analysis.select.KEPT_SHARE", 2.0)
     printed = toytask("ablate", "--no-figures", "--remove", "sum", "--name", "weak").out
     warning = "no tolerance keeps enough of every kept task on validation: this is the smallest"
     assert warning in printed

@@ -5,12 +5,10 @@ import torch
 from memorised import memorised
 from memorised_run import memorised_run
 
-from toytask_cli.analysis.ablation import ablate
-from toytask_cli.analysis.conversation import Variant, look_up
-from toytask_cli.analysis.error_types import answer_texts
-from toytask_cli.analysis.explanation import explain
+from toytask_cli.analysis.ablate import ablate
+from toytask_cli.analysis.generate import Variant, answer_texts, decode_greedily, examples_for
 from toytask_cli.analysis.importance import score_neurons
-from toytask_cli.analysis.prediction import decode_greedily
+from toytask_cli.analysis.neurons import explain
 from toytask_cli.cli.chat.commands import run_command
 from toytask_cli.cli.chat.session import BY_HAND, TRAINED, Chat
 from toytask_cli.cli.common import open_run
@@ -54,11 +52,11 @@ def test_ablating_in_the_chat_removes_what_the_command_removes(known, chat, remo
 def test_off_is_removing_and_on_undoes_it(known, chat):
     model, grid, _ = known
     prompt = Prompt(CONCAT, 4, 7)
-    neuron = explain(model, grid, prompt, Variant())[0].firing[0].neuron
+    neuron = explain(model, grid, prompt, Variant())[0].neurons[0].neuron
     assert chat.switch([neuron], off=True) == 1
     answers = chat.ask([prompt])[0]
     with ablate_neurons(model, [neuron]):
-        written, chances = decode_greedily(model, look_up(grid, [prompt]).prompts, 3)
+        written, chances = decode_greedily(model, examples_for(grid, [prompt]).prompts, 3)
     assert [answers[BY_HAND].text] == answer_texts(grid, written)
     assert answers[BY_HAND].probabilities == pytest.approx(
         chances[0, : len(answers[BY_HAND].tokens)]

@@ -1,6 +1,7 @@
-"""The importance report: which pairs, which neurons, and how sure."""
+"""The importance report: its pairs, its neurons, and their intervals."""
 
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -8,20 +9,24 @@ import pytest
 import torch
 from memorised import SMALL, memorised
 
-from toytask_cli.analysis.importance import ImportanceTensors, score_neurons
-from toytask_cli.analysis.importance_report import (
+from toytask_cli.analysis.effects import effects_closed_form
+from toytask_cli.analysis.importance import (
     DEFINITIONS,
     Importance,
+    ImportanceTensors,
+    NeuronScores,
+    importance_stats,
     report_importance,
+    score_neurons,
     top_neurons,
 )
-from toytask_cli.analysis.matched import Matched
-from toytask_cli.analysis.survey import pairs_to_judge, survey
+from toytask_cli.analysis.matched_pairs import MatchedPairs, pairs_to_use
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import Transformer, new_model
 from toytask_cli.recipe import resolve
 from toytask_cli.rng import generator
+from toytask_cli.tokenizer import PAD
 
 MODEL, GRID = memorised("sum", "concat")
 
@@ -73,7 +78,7 @@ def test_pairs_that_are_wrong_for_some_task_are_dropped_and_counted() -> None:
     right = torch.ones(2, len(candidates), dtype=torch.bool)
     right[0, :3] = False
     right[1, 2:4] = False
-    rows, counts = pairs_to_judge(GRID, right, None, generator(0, "pairs"))
+    rows, counts = pairs_to_use(GRID, right, None, generator(0, "pairs"))
     assert rows.tolist() == [*range(4, len(candidates))]
     assert counts.wrong == {"sum": 3, "concat": 2}
     assert counts.right == counts.used == len(candidates) - 4
@@ -84,7 +89,7 @@ def test_pairs_whose_twin_was_trained_on_are_counted() -> None:
     grid = build_grid(resolve("article", SMALL))
     choose, report = grid.matched_pairs()
     right = torch.ones(2, len(choose), dtype=torch.bool)
-    _, counts = pairs_to_judge(grid, right, None, generator(0, "pairs"))
+    _, counts = pairs_to_use(grid, right, None, generator(0, "pairs"))
     n_validation = int((grid.splits == 1).sum())
     assert counts.twin_elsewhere == n_validation - 2 * (len(choose) + len(report))
 
@@ -114,12 +119,37 @@ def test_the_top_neurons_are_the_largest_positive_ones_in_order() -> None:
         assert set(report.top[name][0].tasks) == {"sum", "concat"}
 
 
-def test_the_joint_effect_is_shown_beside_the_sum_of_the_singles() -> None:
-    report, tensors = measure()
-    joint = report.joint["concat"]
-    singles = float(tensors.importance[1, joint.neurons].sum())
-    assert joint.sum_of_singles["concat"] == pytest.approx(singles)
-    assert abs(joint.together["concat"] - singles) > 0.1 * singles
+def backed_up() -> tuple[Transformer, Grid]:
+    """x is 0 everywhere, so every token is as likely; neurons 0 and 1 always fire, and are alike.
+
+    Removing one of them raises the logit of the pad token by 5.
+    """
+    recipe = resolve("default", SMALL | {"d_model": 4, "n_heads": 1, "d_sae": 3})
+    grid = build_grid(recipe)
+    model = new_model(recipe, len(grid.tokenizer))
+    with torch.no_grad():
+        for part in (model.decoder.norm, model.sae, model.readout):
+            for parameter in part.parameters():
+                parameter.zero_()
+        model.sae.encoder.bias.copy_(torch.tensor([1.0, 1.0, -1.0]))
+        model.sae.decoder.weight[0, :2] = 5.0
+        model.readout.weight[PAD, 0] = -1.0
+    return model, grid
+
+
+def test_two_neurons_that_back_each_other_up_cost_more_together_than_alone() -> None:
+    model, grid = backed_up()
+    matched = MatchedPairs(model, grid, grid.matched_pairs()[0])
+    firing = matched.firing_stats()
+    rows, counts = pairs_to_use(grid, torch.ones_like(firing.right), None, generator(0, "pairs"))
+    tensors = importance_stats(matched, rows, firing, effects_closed_form, 0, 10)
+    joint = report_importance(NeuronScores(matched, tensors, counts, "closed", 10)).joint["concat"]
+    n_tokens = len(grid.tokenizer)
+    alone, together = (math.log((n_tokens - 1 + math.exp(up)) / n_tokens) for up in (5, 10))
+    assert sorted(joint.neurons) == [0, 1]
+    assert joint.sum_of_singles["concat"] == pytest.approx(2 * alone, rel=1e-5)
+    assert joint.together["concat"] == pytest.approx(together, rel=1e-5)
+    assert together > 1.5 * 2 * alone
 
 
 def test_three_tasks_are_no_different() -> None:
@@ -132,21 +162,21 @@ def test_three_tasks_are_no_different() -> None:
 
 def test_density_and_means_are_over_positions_that_are_not_padding() -> None:
     pairs = GRID.matched_pairs()[0]
-    seen = survey(Matched(MODEL, GRID, pairs))
-    assert seen.right.all()
+    firing = MatchedPairs(MODEL, GRID, pairs).firing_stats()
+    assert firing.right.all()
     acts = []
     for task, examples in enumerate(GRID.matched(pairs)):
         with torch.no_grad():
             out = MODEL(examples.prompts, examples.answers[:, :-1])
         acts.append(out.acts[examples.answers[:, 1:] != 0])
-        torch.testing.assert_close(seen.density[task], (acts[task] > 0).float().mean(dim=0))
-    torch.testing.assert_close(seen.mean_acts, torch.cat(acts).mean(dim=0))
+        torch.testing.assert_close(firing.density[task], (acts[task] > 0).float().mean(dim=0))
+    torch.testing.assert_close(firing.mean_acts, torch.cat(acts).mean(dim=0))
 
 
 def test_the_report_is_json_and_its_numbers_are_defined() -> None:
     report, _ = measure()
     text = json.dumps(asdict(report), allow_nan=False)
-    assert json.loads(text)["top"]["sum"][0]["tasks"]["sum"]["by_place"][2] is None
+    assert json.loads(text)["top"]["sum"][0]["tasks"]["sum"]["by_position"][2] is None
     settings = {"method", "resamples", "d_sae", "top", "definitions"}
     assert set(Importance.__dataclass_fields__) - settings <= set(DEFINITIONS)
-    assert {"importance", "ci95", "mean_ablation", "by_place", "density"} <= set(DEFINITIONS)
+    assert {"importance", "ci95", "mean_ablation", "by_position", "density"} <= set(DEFINITIONS)

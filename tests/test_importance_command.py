@@ -7,8 +7,7 @@ import torch
 from conftest import TINY_OPTIONS, Command, all_files
 from safetensors.torch import load_file, save_file
 
-from toytask_cli.analysis.importance import score_neurons
-from toytask_cli.analysis.importance_report import report_importance
+from toytask_cli.analysis.importance import report_importance, score_neurons
 from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
 from toytask_cli.figures.style import png
 from toytask_cli.runs.run import Run

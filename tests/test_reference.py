@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from toytask_cli.analysis.ablation import ablate
-from toytask_cli.analysis.evaluation import evaluate
-from toytask_cli.analysis.explanation import look_at_neuron, see
+from toytask_cli.analysis.ablate import ablate
+from toytask_cli.analysis.evaluate import evaluate
 from toytask_cli.analysis.importance import score_neurons
+from toytask_cli.analysis.neurons import neuron_summary, sample_residuals
 from toytask_cli.analysis.sparsity import measure_sparsity
 from toytask_cli.runs.run import Run
 
@@ -66,9 +66,9 @@ def test_its_sparsity_is_what_its_report_says(run, model, grid):
 
 def test_a_neuron_looked_at_fires_as_often_as_the_sparsity_report_says(run, model, grid):
     density = run.read_tensors("sparsity")["density"]
-    seen = see(model, grid)
+    sample = sample_residuals(model, grid)
     for neuron in density.amax(dim=0).topk(3).indices.tolist():
-        found = look_at_neuron(model, grid, seen, neuron).density
+        found = neuron_summary(model, grid, sample, neuron).density
         assert list(found.values()) == pytest.approx(density[:, neuron].tolist(), abs=1e-3)
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from conftest import all_files, cut
 
-from toytask_cli.analysis.prediction import score
+from toytask_cli.analysis.evaluate import score
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import new_model
 from toytask_cli.runs import tensor_files

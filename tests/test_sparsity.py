@@ -6,12 +6,13 @@ from torch import Tensor
 
 from toytask_cli.analysis.sparsity import (
     DEFINITIONS,
+    SparsitySums,
     explained_variance,
     measure_sparsity,
     neurons_by_tasks,
     numbers,
+    sparsity_sums,
 )
-from toytask_cli.analysis.totals import Totals, sum_up
 from toytask_cli.dataset import Examples, build_grid, pad_to
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import Transformer, new_model
@@ -114,8 +115,8 @@ def test_padding_changes_nothing(model: Transformer) -> None:
     examples = GRID.split("test")
     wide = pad_to(examples.answers, examples.answers.shape[1] + 2)
     padded = Examples(examples.prompts, wide, examples.tasks, examples.pairs)
-    for short, long in zip(sum_up(model, examples, 3), sum_up(model, padded, 3), strict=True):
-        assert vars(numbers(short)) == pytest.approx(vars(numbers(long)), rel=1e-5)
+    short, long = (numbers(sparsity_sums(model, some)) for some in (examples, padded))
+    assert vars(short) == pytest.approx(vars(long), rel=1e-5)
 
 
 def test_all_is_the_sum_of_the_tasks(model: Transformer) -> None:
@@ -156,10 +157,10 @@ def test_constant_vectors_have_no_explained_variance() -> None:
     n, d_model = 2.0, 3
     constant = torch.full((d_model,), 0.7, dtype=torch.double)
     zero = torch.zeros((), dtype=torch.double)
-    totals = Totals(*[zero] * len(Totals._fields))._replace(
+    sums = SparsitySums(*[zero] * len(SparsitySums._fields))._replace(
         positions=torch.tensor(n), resid=n * constant, resid_squared=n * constant.square().sum()
     )
-    assert explained_variance(totals) is None
+    assert explained_variance(sums) is None
 
 
 def test_every_number_in_the_report_is_defined(model: Transformer) -> None:

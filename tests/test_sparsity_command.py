@@ -9,7 +9,7 @@ import torch
 from conftest import TOYTASK, Command, environment
 from safetensors.torch import load_file
 
-from toytask_cli.analysis.snapshot import describe, record_prompt
+from toytask_cli.analysis.neurons import prompt_activations, summarise_positions
 from toytask_cli.analysis.sparsity import measure_sparsity
 from toytask_cli.cli.attention import ATTENTION, attention_patterns, attention_view
 from toytask_cli.cli.console import out
@@ -78,7 +78,7 @@ def test_without_a_prompt_the_first_task_is_shown(toytask: Command, run: Run):
 def test_the_block_decides_what_is_shown(toytask: Command, run: Run, block: str):
     grid = run.grid()
     prompt = parse_prompt("4+5", grid.tasks, 1)
-    snapshot = record_prompt(run.model(grid, torch.device("cpu")), grid, prompt)[block]
+    snapshot = prompt_activations(run.model(grid, torch.device("cpu")), grid, prompt)[block]
     assert snapshot.positions == (
         ["B", "4", "+", "5", "E"] if block == "encoder" else ["B→9", "9→E"]
     )
@@ -89,7 +89,7 @@ def test_the_block_decides_what_is_shown(toytask: Command, run: Run, block: str)
     sample = ask(toytask, "--prompt", "4+5", "--block", block)["sample"]
     assert sample["block"] == block
     assert [at["nonzero"] for at in sample["positions"]] == [
-        at.nonzero for at in describe(snapshot)
+        at.nonzero for at in summarise_positions(snapshot)
     ]
 
 

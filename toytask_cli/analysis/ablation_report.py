@@ -1,105 +1,24 @@
-"""What an ablation found: the shape of its report."""
+"""The report of an ablation, and how it is read. Figures are drawn from it without torch."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from toytask_cli.analysis.control import DRAWS, STRATA
-from toytask_cli.analysis.error_types import ERROR_TYPES
-from toytask_cli.analysis.evaluation import Accuracy, WrongAnswer
-from toytask_cli.analysis.importance import Joint
-from toytask_cli.analysis.rule import CURVE_FLOOR, CURVE_POINTS
+from toytask_cli.analysis.error_types import WrongAnswer
 
-# The automatic tolerance keeps at least this share of every kept task's validation accuracy.
-KEPT_SHARE = 0.99
-
-DEFINITIONS = {
-    "neurons": "neurons of the SAE that are removed, jointly: x − Σ f_i d_i goes to the readout. "
-    "Nothing is deleted from the weights",
-    "tolerance": "a neuron that matters to the removed task is removed if its importance for each "
-    "kept task is ≤ 0, or below the tolerance and below its importance for the removed task; "
-    "mean rise of an example's loss, nats; null for a given set of neurons",
-    "automatic_tolerance": "of the curve's points, the largest removal that keeps at least "
-    f"{KEPT_SHARE:.0%} of every kept task's validation accuracy; null where none does",
-    "error": "keep: what the SAE does not reconstruct stays in; drop: it goes",
-    "accuracy": "share of the pairs whose answer matches exactly, by teacher forcing, 0 to 1",
-    "ci95": "Wilson 95 % interval of the accuracy",
-    "n": "number of operand pairs",
-    "before": "the model as it was trained",
-    "reconstructed": "the SAE's reconstruction in place and no neuron removed; null with the error "
-    "kept, where it is the same as before",
-    "after": "the neurons removed",
-    "test": "on pairs that neither the neurons nor the weights were chosen on; in a split without "
-    "a test part, on the half of the shared validation pairs that the neurons were not chosen on",
-    "split": "the part that the pairs under `test` are from",
-    "validation": "on the pairs that the neurons were chosen on",
-    "random_control": f"accuracy with as many random live neurons removed, {DRAWS} draws, matched "
-    f"in density within {STRATA} strata",
-    "overlap": "mean share of the chosen live neurons that a random draw removes too",
-    "selectivity_gap": "on test, the smallest drop of accuracy of a removed task less the largest "
-    "drop of a kept task, −2 to 2; 1 where all is lost and nothing else changes",
-    "joint": "rise of the loss on the pairs that importance was measured on, with all the neurons "
-    "removed together and the error kept, against the sum of their importances, nats",
-    "instead": "what the model writes, greedily, for a random sample of the test pairs that it "
-    "gets wrong; the first kind that fits counts: "
-    + "; ".join(f"{kind}: {meaning}" for kind, meaning in ERROR_TYPES.items()),
-    "curve": "accuracy over tolerances; the neurons are always chosen on validation. At most "
-    f"{CURVE_POINTS} points, beyond that log-spaced from {CURVE_FLOOR:g} nats up",
-    "n_live": "neurons that fire at some answer position of some validation pair",
-}
-
-
-def ablation_name(
-    removed: Sequence[str],
-    chosen_by: str,
-    tolerance: float | None,
-    error: str = "keep",
-    neurons: Sequence[int] = (),
-) -> str:
-    """`remove-concat-tol0.1`; says how the neurons were chosen if not by a tolerance.
-
-    Given neurons are told apart by a part of their sha256: each set has a name of its own.
-    """
-    how = f"tol{tolerance:g}" if chosen_by == "tolerance" else chosen_by
-    if chosen_by == "given":
-        how += f"-{sha256(','.join(map(str, neurons)).encode()).hexdigest()[:6]}"
-    return f"remove-{'+'.join(removed)}-{how}{'' if error == 'keep' else f'-{error}'}"
-
-
-def measured_on(report: Mapping[str, Any], part: str = "test") -> str:
-    """What the pairs under `test` or `validation` are, in words."""
-    if report["split"] == "test":
-        return part
-    return "other validation pairs" if part == "test" else "half of the validation pairs"
-
-
-def left_and_kept(
-    report: Mapping[str, Any], part: str, accuracy: Mapping[str, float]
-) -> tuple[float, float]:
-    """What these accuracies leave of the removed tasks and keep of the others, as shares.
-
-    Args:
-        report: of an ablation.
-        part: `test` or `validation`.
-        accuracy: by task, on that part.
-
-    Returns:
-        The accuracy of the removed task that has most left, and the share of its accuracy before
-        that the worst kept task has; 0 where no kept task had any.
-    """
-    before = {task: report[part]["before"][task]["accuracy"] for task in report["kept_tasks"]}
-    kept = [accuracy[task] / had for task, had in before.items() if had]
-    return max(accuracy[task] for task in report["removed_tasks"]), min(kept, default=0.0)
+if TYPE_CHECKING:
+    from toytask_cli.analysis.effects import JointEffect
+    from toytask_cli.analysis.stats import Accuracy
 
 
 @dataclass(frozen=True)
-class PartAccuracy:
-    """Task → accuracy on one part."""
+class Accuracies:
+    """Task → accuracy on some pairs."""
 
-    before: dict[str, Accuracy]
-    reconstructed: dict[str, Accuracy] | None
-    after: dict[str, Accuracy]
+    before: "dict[str, Accuracy]"
+    reconstructed: "dict[str, Accuracy] | None"
+    after: "dict[str, Accuracy]"
 
 
 @dataclass(frozen=True)
@@ -113,19 +32,19 @@ class Control:
 
 
 @dataclass(frozen=True)
-class ReportAccuracy(PartAccuracy):
-    """The reported part, with its control."""
+class ReportedAccuracies(Accuracies):
+    """Accuracies on the pairs that are reported on, with the random control."""
 
     random_control: dict[str, Control]
 
 
 @dataclass(frozen=True)
-class Instead:
-    """What the model says on one task after the removal, where it is wrong."""
+class WrongAnswers:
+    """One task's wrong answers after the removal."""
 
-    wrong: int  # test pairs that are wrong
-    looked_at: int  # the sample of them
-    error_types: dict[str, int]  # kind → number in the sample
+    n_wrong: int
+    n_sampled: int
+    error_types: dict[str, int]  # type → number in the sample
     examples: list[WrongAnswer]  # the first few of the sample
 
 
@@ -141,7 +60,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The report of `toytask ablate`."""
+    """The report of `toytask ablate`; `ablate.DEFINITIONS` says what each entry is."""
 
     removed_task: str  # several are joined by +
     removed_tasks: list[str]
@@ -155,12 +74,12 @@ class Ablation:
     neurons: list[int]
     n_live: int
     d_sae: int
-    test: ReportAccuracy
-    validation: PartAccuracy
+    test: ReportedAccuracies
+    validation: Accuracies
     overlap: float | None  # null where no live neuron is removed
     selectivity_gap: float
-    joint: Joint
-    instead: dict[str, Instead]
+    joint: "JointEffect"
+    wrong_answers: dict[str, WrongAnswers]
     curve: list[CurvePoint]
     definitions: dict[str, str]
 
@@ -169,3 +88,46 @@ class Ablation:
         """`remove-concat-tol0.1`."""
         chosen_by, neurons = self.chosen_by, self.neurons
         return ablation_name(self.removed_tasks, chosen_by, self.tolerance, self.error, neurons)
+
+
+def ablation_name(
+    removed: Sequence[str],
+    chosen_by: str,
+    tolerance: float | None,
+    error: str = "keep",
+    neurons: Sequence[int] = (),
+) -> str:
+    """Return `remove-concat-tol0.1`, or how the neurons were chosen if not by a tolerance.
+
+    Given sets are told apart by the start of their sha256.
+    """
+    how = f"tol{tolerance:g}" if chosen_by == "tolerance" else chosen_by
+    if chosen_by == "given":
+        how += f"-{sha256(','.join(map(str, neurons)).encode()).hexdigest()[:6]}"
+    return f"remove-{'+'.join(removed)}-{how}{'' if error == 'keep' else f'-{error}'}"
+
+
+def measured_on(report: Mapping[str, Any], section: str = "test") -> str:
+    """Return in words what the pairs in the section `test` or `validation` are."""
+    if report["split"] == "test":
+        return section
+    return "other validation pairs" if section == "test" else "half of the validation pairs"
+
+
+def left_and_kept(
+    report: Mapping[str, Any], section: str, accuracy: Mapping[str, float]
+) -> tuple[float, float]:
+    """Return what is left of the removed tasks and what the others keep, as shares.
+
+    Args:
+        report: of an ablation.
+        section: `test` or `validation`.
+        accuracy: by task, on the pairs of that section.
+
+    Returns:
+        The largest accuracy of a removed task, and the smallest share of its accuracy before that
+        a kept task has; 0 where no kept task had any.
+    """
+    before = {task: report[section]["before"][task]["accuracy"] for task in report["kept_tasks"]}
+    shares = [accuracy[task] / share for task, share in before.items() if share]
+    return max(accuracy[task] for task in report["removed_tasks"]), min(shares, default=0.0)

@@ -1,18 +1,13 @@
-"""How a wrong answer is wrong."""
+"""The types of wrong answers. Answers are strings without `B` and `E`."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
-import torch
-from torch import Tensor
+from toytask_cli.prompts import Prompt
+from toytask_cli.tasks import Task
 
-from toytask_cli.analysis.prediction import BATCH, decode_greedily
-from toytask_cli.dataset import Grid
-from toytask_cli.model import Transformer
-
-CHUNK = 16 * BATCH  # pairs: texts take far more memory than the tokens that they are read from
-
-# In this order: the first that fits is the one that counts.
+# In this order: a wrong answer has the first type that fits.
 ERROR_TYPES = {
     "nothing": "the answer is empty",
     "other_task": "the right answer of another task on the same operands",
@@ -24,63 +19,76 @@ ERROR_TYPES = {
 }
 
 
-def error_type(said: str, truth: str, other_answers: Sequence[str]) -> str:
-    """The kind of a wrong answer, a key of `ERROR_TYPES`. Strings without `B` and `E`."""
-    is_number = said.isascii() and said.isdigit()
-    as_long = is_number and len(said) == len(truth)
+@dataclass(frozen=True)
+class WrongAnswer:
+    """One example that the model gets wrong."""
+
+    task: str
+    prompt: str
+    target: str
+    prediction: str
+
+
+def error_type(prediction: str, target: str, other_targets: Sequence[str]) -> str:
+    """Return the type of a wrong answer, a key of `ERROR_TYPES`.
+
+    Args:
+        other_targets: the answers of the other tasks on the same operands.
+    """
+    is_number, same_length = _is_number(prediction), len(prediction) == len(target)
+    n_wrong_digits = sum(a != b for a, b in zip(prediction, target, strict=False))
     fits = {
-        "nothing": not said,
-        "other_task": said in other_answers,
-        "other_tokens": said == truth,
-        "off_by_one": said in _neighbours(truth),
-        "one_digit": as_long and sum(a != b for a, b in zip(said, truth, strict=True)) == 1,
-        "wrong_length": is_number and not as_long,
+        "nothing": not prediction,
+        "other_task": prediction in other_targets,
+        "other_tokens": prediction == target,
+        "off_by_one": prediction in _neighbours(target),
+        "one_digit": is_number and same_length and n_wrong_digits == 1,
+        "wrong_length": is_number and not same_length,
     }
     return next((kind for kind in ERROR_TYPES if fits.get(kind)), "other")
 
 
-def _neighbours(number: str) -> tuple[str, ...]:
-    """The numbers before and after this one; none of `01`, whose zero is a digit to get right."""
-    value = int(number)
-    return (str(value - 1), str(value + 1)) if str(value) == number else ()
+def count_error_types(kinds: Iterable[str]) -> dict[str, int]:
+    """Return the number of wrong answers of every type."""
+    counts = Counter(kinds)
+    return {kind: counts[kind] for kind in ERROR_TYPES}
 
 
-def answer_texts(grid: Grid, tokens: Tensor) -> list[str]:
-    """[n, length] token ids → what they write, up to the first `E`, without `B`."""
-    texts = (grid.tokenizer.decode(row) for row in tokens.tolist())
-    return [text.removeprefix("B").split("E")[0] for text in texts]
-
-
-def count_error_types(
-    model: Transformer, grid: Grid, task: int, pairs: Tensor
-) -> tuple[dict[str, int], list[str]]:
-    """What the model says, greedily, where it is wrong on one task.
+def describe_error(
+    prediction: str, tokens: Sequence[str], prompt: Prompt, tasks: Sequence[Task]
+) -> str:
+    """Return in words how a wrong answer is wrong.
 
     Args:
-        task: index of the task.
-        pairs: [n] operand pairs whose answers are known to be wrong.
-
-    Returns:
-        How many answers are of each kind of mistake, and the answers themselves.
+        tokens: the tokens of the prediction, with its `E` if it has one.
+        tasks: all tasks, some of which may have this answer.
     """
-    kinds: Counter[str] = Counter()
-    said: list[str] = []
-    for chunk in pairs.split(CHUNK) if len(pairs) else ():
-        texts = _said(model, grid, task, chunk)
-        truth, *others = (answer_texts(grid, rows[chunk]) for rows in _own_first(grid, task))
-        kinds.update(map(error_type, texts, truth, zip(*others, strict=True)))
-        said += texts
-    return {kind: kinds[kind] for kind in ERROR_TYPES}, said
+    target = prompt.plain_target
+    if prediction == target:
+        return "right, in other tokens" if "E" in tokens else "right, but it does not end"
+    others = {t.name: prompt._replace(task=t).plain_target for t in tasks if t != prompt.task}
+    same = " and ".join(name for name, answer in others.items() if answer == prediction)
+    kind = error_type(prediction, target, list(others.values()))
+    words = {
+        "nothing": "no answer",
+        "other_task": f"the answer of {same}",
+        "one_digit": "one digit wrong",
+        "wrong_length": f"too {'many' if len(prediction) > len(target) else 'few'} digits",
+    }
+    if kind in words:
+        return words[kind]
+    if not _is_number(prediction):
+        return "no number"
+    difference = int(prediction) - int(target)
+    size = "one" if kind == "off_by_one" else str(abs(difference))
+    return f"{size} too {'large' if difference > 0 else 'small'}"
 
 
-def _said(model: Transformer, grid: Grid, task: int, pairs: Tensor) -> list[str]:
-    """What the model writes for one task at each of these pairs."""
-    examples = grid.examples(torch.full_like(pairs, task), pairs)
-    tokens, _ = decode_greedily(model, examples.prompts, grid.answers.shape[-1] - 1)
-    return answer_texts(grid, tokens)
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
-def _own_first(grid: Grid, task: int) -> Iterator[Tensor]:
-    """Each task's answers, [pair, length], this one's before the others'."""
-    yield grid.answers[task]
-    yield from (rows for other, rows in enumerate(grid.answers) if other != task)
+def _neighbours(number: str) -> tuple[str, ...]:
+    """Return the numbers before and after; none for `01`, whose zero is a digit to get right."""
+    value = int(number)
+    return (str(value - 1), str(value + 1)) if str(value) == number else ()

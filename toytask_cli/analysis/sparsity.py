@@ -1,6 +1,7 @@
 """How sparse the SAE is, how well it reconstructs, and which tasks its neurons fire for.
 
-Every number is over the answer positions that are not padding.
+Every number is over the answer positions that are not padding, worked out from sums that add up
+over batches: memory does not grow with the data, and the batch size changes nothing.
 """
 
 from collections.abc import Sequence
@@ -8,25 +9,28 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import BATCH
-from toytask_cli.analysis.totals import BINS, REACH, Totals, added, sum_up
-from toytask_cli.dataset import Grid
+from toytask_cli.analysis.generate import BATCH, teacher_forced
+from toytask_cli.dataset import Examples, Grid
 from toytask_cli.errors import ToytaskError
-from toytask_cli.model import Transformer
+from toytask_cli.model import Output, Transformer
+from toytask_cli.tokenizer import PAD
 
 # A neuron fires for a task when its density there is above one of these.
 THRESHOLDS = (0.0, 0.01)
+
+# Bins of the histogram; the first and the last also hold what lies beyond. Zero is an edge.
+BINS, REACH = 200, 10.0
 
 DEFINITIONS = {
     "n": "answer positions that are not padding, `E` included",
     "n_examples": "examples that these positions belong to",
     "l0": "mean over positions of the number of neurons that fire (f > 0); lower is sparser",
     "l1": "mean over positions of the sum of the activations f; lower is sparser",
-    "fraction_nonzero_pre": "share of the values p before the ReLU that are not zero, 0 to 1",
-    "fraction_nonzero": "share of the activations f after the ReLU that are not zero, 0 to 1; "
-    "lower is sparser",
+    "fraction_nonzero_pre": "share of the pre-activations p that are not zero, 0 to 1",
+    "fraction_nonzero": "share of the activations f that are not zero, 0 to 1; lower is sparser",
     "dead_neurons": "neurons that fire at none of the n positions; lower is better",
     "density_floor": "1 / n, the smallest density other than zero that n positions can show",
     "explained_variance": "1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², x̄ the mean over these positions in each "
@@ -44,7 +48,7 @@ DEFINITIONS = {
 
 @dataclass(frozen=True)
 class SparsityNumbers:
-    """One task's numbers, or those of all tasks; `DEFINITIONS` says what each one is."""
+    """The numbers of one task, or of all tasks; `DEFINITIONS` says what each one is."""
 
     n: int
     n_examples: int
@@ -89,14 +93,31 @@ class SparsityTensors(NamedTuple):
     density: Tensor  # [task, d_sae] share of the task's positions where the neuron fires
     mean_acts: Tensor  # [task, d_sae] mean activation over the task's positions
     edges: Tensor  # [BINS + 1] of the histograms
-    histogram_pre: Tensor  # [BINS] values before the ReLU, all tasks
-    histogram: Tensor  # [BINS] values after it; those at zero are in the bin that begins there
+    histogram_pre: Tensor  # [BINS] int64 pre-activations of all tasks
+    histogram: Tensor  # [BINS] int64 activations; those of zero are in the bin that begins there
+
+
+class SparsitySums(NamedTuple):
+    """Sums over answer positions, float64 on the CPU."""
+
+    positions: Tensor  # []
+    examples: Tensor  # []
+    ce: Tensor  # [] cross-entropy, nats
+    ce_with_sae: Tensor  # [] the same with x̂ in place of x
+    squared_error: Tensor  # [] ‖x − x̂‖²
+    resid: Tensor  # [d_model] x
+    resid_squared: Tensor  # [] ‖x‖²
+    nonzero_pre: Tensor  # [] pre-activations that are not zero
+    acts: Tensor  # [d_sae] f
+    fired: Tensor  # [d_sae] positions with f > 0
+    histogram_pre: Tensor  # [BINS] pre-activations
+    histogram: Tensor  # [BINS] activations
 
 
 def measure_sparsity(
     model: Transformer, grid: Grid, split: str, batch_size: int = BATCH
 ) -> tuple[Sparsity, SparsityTensors]:
-    """Measures one split of the data, recorded through hooks.
+    """Measure the SAE on one split of the data.
 
     Memory is bounded by the activations of one batch.
 
@@ -105,63 +126,99 @@ def measure_sparsity(
         ToytaskError: a split in which some task has no example.
     """
     examples = grid.split(split)
-    present = examples.tasks.unique()
-    if len(present) < len(grid.tasks):
+    if len(examples.tasks.unique()) < len(grid.tasks):
         raise ToytaskError(f"the {split} split has no example of some task: enlarge its fraction")
-    totals = sum_up(model, examples, len(grid.tasks), batch_size)
-    together = added(totals)
+    by_task = [
+        sparsity_sums(model, examples[examples.tasks == task], batch_size)
+        for task in range(len(grid.tasks))
+    ]
+    total = add_up(by_task)
+    density = torch.stack([sums.fired / sums.positions for sums in by_task])
+    mean_acts = torch.stack([sums.acts / sums.positions for sums in by_task])
     names = grid.task_names
-    density = torch.stack([t.fired / t.positions for t in totals])
     report = Sparsity(
         split=split,
-        d_sae=density.shape[1],
-        all=numbers(together),
-        tasks={name: numbers(t) for name, t in zip(names, totals, strict=True)},
+        d_sae=model.sae.d_sae,
+        all=numbers(total),
+        tasks={name: numbers(sums) for name, sums in zip(names, by_task, strict=True)},
         neurons_by_tasks=[neurons_by_tasks(density, names, t) for t in THRESHOLDS],
         definitions=DEFINITIONS,
     )
-    mean_acts = torch.stack([t.acts / t.positions for t in totals])
-    return report, SparsityTensors(density, mean_acts, *_histograms(together.histogram_pre))
+    edges = torch.linspace(-REACH, REACH, BINS + 1)
+    before, after = total.histogram_pre.long(), total.histogram.long()
+    return report, SparsityTensors(density, mean_acts, edges, before, after)
 
 
-def numbers(totals: Totals) -> SparsityNumbers:
-    """The report's numbers from sums over at least one position."""
-    n, d_sae = float(totals.positions), len(totals.fired)
-    l0 = float(totals.fired.sum()) / n
+@torch.no_grad()
+def sparsity_sums(model: Transformer, examples: Examples, batch_size: int = BATCH) -> SparsitySums:
+    """Return the sums over all examples, of which there must be some."""
+    passes = teacher_forced(model, examples, batch_size)
+    return add_up([_batch_sums(model, batch.answers[:, 1:], output) for batch, output in passes])
+
+
+def _batch_sums(model: Transformer, targets: Tensor, output: Output) -> SparsitySums:
+    real = targets != PAD
+    logits, resid, recon, pre_acts, acts = (tensor[real] for tensor in output)
+    sums = SparsitySums(
+        positions=real.sum(),
+        examples=torch.tensor(len(targets)),
+        ce=F.cross_entropy(logits, targets[real], reduction="sum"),
+        ce_with_sae=F.cross_entropy(model.readout(recon), targets[real], reduction="sum"),
+        squared_error=(resid - recon).square().sum(),
+        resid=resid.sum(dim=0),
+        resid_squared=resid.square().sum(),
+        nonzero_pre=pre_acts.count_nonzero(),
+        acts=acts.sum(dim=0),
+        fired=(acts > 0).sum(dim=0),
+        histogram_pre=_histogram(pre_acts),
+        histogram=_histogram(acts),
+    )
+    return SparsitySums(*(value.cpu().double() for value in sums))
+
+
+def _histogram(values: Tensor) -> Tensor:
+    return values.cpu().clamp(-REACH, REACH).histc(BINS, -REACH, REACH)
+
+
+def add_up(parts: Sequence[SparsitySums]) -> SparsitySums:
+    """Return the sums over all parts together."""
+    return SparsitySums(*(torch.stack(values).sum(dim=0) for values in zip(*parts, strict=True)))
+
+
+def numbers(sums: SparsitySums) -> SparsityNumbers:
+    """Return the report's numbers from sums over at least one position."""
+    n, d_sae = float(sums.positions), len(sums.fired)
+    l0 = float(sums.fired.sum()) / n
     return SparsityNumbers(
         n=int(n),
-        n_examples=int(totals.examples),
+        n_examples=int(sums.examples),
         l0=l0,
-        l1=float(totals.acts.sum()) / n,
-        fraction_nonzero_pre=float(totals.nonzero_pre) / (n * d_sae),
+        l1=float(sums.acts.sum()) / n,
+        fraction_nonzero_pre=float(sums.nonzero_pre) / (n * d_sae),
         fraction_nonzero=l0 / d_sae,
-        dead_neurons=int((totals.fired == 0).sum()),
+        dead_neurons=int((sums.fired == 0).sum()),
         density_floor=1 / n,
-        explained_variance=explained_variance(totals),
-        mse=float(totals.squared_error) / (n * len(totals.resid)),
-        ce_loss=float(totals.ce) / n,
-        ce_loss_with_sae=float(totals.ce_with_sae) / n,
+        explained_variance=explained_variance(sums),
+        mse=float(sums.squared_error) / (n * len(sums.resid)),
+        ce_loss=float(sums.ce) / n,
+        ce_loss_with_sae=float(sums.ce_with_sae) / n,
     )
 
 
-def explained_variance(totals: Totals) -> float | None:
-    """1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², with Σ‖x − x̄‖² = Σ‖x‖² − ‖Σx‖² / n; None if x is constant."""
-    n = totals.positions
-    variance = float(totals.resid_squared - totals.resid.square().sum() / n)
+def explained_variance(sums: SparsitySums) -> float | None:
+    """Return 1 − Σ‖x − x̂‖² / Σ‖x − x̄‖², or None if x is constant.
+
+    Σ‖x − x̄‖² = Σ‖x‖² − ‖Σx‖² / n.
+    """
+    variance = float(sums.resid_squared - sums.resid.square().sum() / sums.positions)
     # Float32 sums resolve no variance below this share of Σ‖x‖².
-    if variance <= 1e-6 * float(totals.resid_squared):
+    if variance <= 1e-6 * float(sums.resid_squared):
         return None
-    return 1 - float(totals.squared_error) / variance
+    return 1 - float(sums.squared_error) / variance
 
 
 def neurons_by_tasks(density: Tensor, names: Sequence[str], threshold: float) -> NeuronsByTasks:
-    """Counts neurons by the tasks that they fire for.
-
-    Args:
-        density: [task, d_sae].
-        names: of the tasks.
-        threshold: a neuron fires for a task when its density there is above this.
-    """
+    """Count neurons by the tasks for which their density [task, d_sae] is above the threshold."""
     fires = density > threshold
     n_tasks = fires.sum(dim=0)
     return NeuronsByTasks(
@@ -171,12 +228,3 @@ def neurons_by_tasks(density: Tensor, names: Sequence[str], threshold: float) ->
         none=int((n_tasks == 0).sum()),
         only={name: int((fires[i] & (n_tasks == 1)).sum()) for i, name in enumerate(names)},
     )
-
-
-def _histograms(pre: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Edges and counts before and after the ReLU: it moves what is below zero to zero."""
-    post = pre.clone()
-    half = BINS // 2
-    post[half] += post[:half].sum()
-    post[:half] = 0
-    return torch.linspace(-REACH, REACH, BINS + 1), pre.long(), post.long()

@@ -42,9 +42,9 @@ def ablate(
 
     Example: toytask ablate runs/01 --remove concat --tolerance 0.1
     """
-    from toytask_cli.analysis.ablation import ablate as measure
-    from toytask_cli.analysis.ablation import removed_indices
+    from toytask_cli.analysis.ablate import ablate as measure
     from toytask_cli.analysis.importance import score_neurons
+    from toytask_cli.analysis.select import removed_indices
     from toytask_cli.cli.ablation_view import print_ablation
     from toytask_cli.runs.paths import check_ablation_name
 

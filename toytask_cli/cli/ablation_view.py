@@ -111,12 +111,12 @@ def _share_left(test: Report, task: str) -> float | None:
 
 def _print_error_types(report: Report) -> None:
     """Print how wrong answers are wrong, by task, and one example of each task."""
-    samples = {task: sample for task, sample in report["instead"].items() if sample["looked_at"]}
+    samples = {task: s for task, s in report["wrong_answers"].items() if s["n_sampled"]}
     if not samples:
         return
     rows = []
     for kind in next(iter(samples.values()))["error_types"]:
-        shares = [s["error_types"][kind] / s["looked_at"] for s in samples.values()]
+        shares = [s["error_types"][kind] / s["n_sampled"] for s in samples.values()]
         if any(shares):
             rows.append([kind.replace("_", " "), *(f"{100 * share:.0f} %" for share in shares)])
     examples = (sample["examples"][0] for sample in samples.values())

@@ -46,8 +46,8 @@ def eval_(
 
     Example: toytask eval runs/01 --limit 1000
     """
-    from toytask_cli.analysis.conversation import Variant
-    from toytask_cli.analysis.evaluation import evaluate
+    from toytask_cli.analysis.evaluate import evaluate
+    from toytask_cli.analysis.generate import Variant
 
     opened, grid, model = open_run(run, device)
     split = _check_split(split, grid, opened)

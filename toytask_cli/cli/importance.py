@@ -38,8 +38,7 @@ def importance(
 
     Example: toytask importance runs/01 --pairs 50
     """
-    from toytask_cli.analysis.importance import score_neurons
-    from toytask_cli.analysis.importance_report import report_importance
+    from toytask_cli.analysis.importance import report_importance, score_neurons
 
     opened, grid, model = open_run(run, device)
     if method == "hooks":

@@ -21,7 +21,7 @@ from toytask_cli.errors import unknown_choice
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from toytask_cli.analysis.snapshot import Snapshot
+    from toytask_cli.analysis.neurons import PromptActivations
     from toytask_cli.analysis.sparsity import SparsityTensors
     from toytask_cli.dataset import Grid
     from toytask_cli.figures.data import AttentionPattern
@@ -49,7 +49,7 @@ def sparsity(
 
     Example: toytask sparsity runs/01 --prompt "47C23" --block sae
     """
-    from toytask_cli.analysis.snapshot import record_prompt
+    from toytask_cli.analysis.neurons import prompt_activations
     from toytask_cli.analysis.sparsity import measure_sparsity
     from toytask_cli.hooks import HOOK_POINTS
 
@@ -57,23 +57,23 @@ def sparsity(
         raise unknown_choice("block", block, HOOK_POINTS)
     opened, grid, model = open_run(run, device)
     sample_prompt = _parse_prompt(prompt, grid)
-    snapshots = record_prompt(model, grid, sample_prompt)
+    activations = prompt_activations(model, grid, sample_prompt)
     patterns = attention_patterns(
-        {name: snapshot.values for name, snapshot in snapshots.items()},
+        {name: shown.values for name, shown in activations.items()},
         prompt_tokens=tokens_of(grid, sample_prompt.text),
         answer_tokens=tokens_of(grid, sample_prompt.target)[:-1],
     )
     measured, tensors = measure_sparsity(model, grid, grid.report_split)
-    snapshot, pattern = snapshots[block], patterns.get(block)
-    sample = _describe(grid, sample_prompt, block, snapshot, pattern)
+    shown, pattern = activations[block], patterns.get(block)
+    sample = _describe(grid, sample_prompt, block, shown, pattern)
     opened.write_tensors("sparsity", tensors._asdict())
     report = opened.write_report("sparsity", {**asdict(measured), "sample": sample})
     if figures:
         title = f"{sample_prompt.text} → {sample_prompt.target}"
-        drawn = _prompt_figures(title, snapshots, patterns) | _figures(grid.task_names, tensors)
+        drawn = _prompt_figures(title, activations, patterns) | _figures(grid.task_names, tensors)
         write_figures(opened, drawn)
     if pattern is None:
-        view = activation_view(snapshot.positions, snapshot.values)
+        view = activation_view(shown.positions, shown.values)
     else:
         view = attention_view(pattern)
     print_tables = partial(print_sparsity, block=HOOK_POINTS[block].meaning, view=view)
@@ -95,11 +95,11 @@ def _describe(
     grid: "Grid",
     prompt: "Prompt",
     block: str,
-    snapshot: "Snapshot",
+    shown: "PromptActivations",
     pattern: "AttentionPattern | None",
 ) -> Report:
     """Return the report on the prompt: its attention weights, or the strongest activations."""
-    from toytask_cli.analysis.snapshot import describe
+    from toytask_cli.analysis.neurons import summarise_positions
 
     sample: Report = {
         "prompt": prompt.text,
@@ -110,11 +110,13 @@ def _describe(
     }
     if pattern is not None:
         return sample | describe_attention(pattern)
-    return sample | {"positions": [asdict(position) for position in describe(snapshot)]}
+    return sample | {"positions": [asdict(position) for position in summarise_positions(shown)]}
 
 
 def _prompt_figures(
-    title: str, snapshots: "Mapping[str, Snapshot]", patterns: "Mapping[str, AttentionPattern]"
+    title: str,
+    activations: "Mapping[str, PromptActivations]",
+    patterns: "Mapping[str, AttentionPattern]",
 ) -> "dict[str, Figure]":
     """Draw the activations at every hook point, and the attention patterns if there are any."""
     from toytask_cli.figures.attention import draw_attention
@@ -124,9 +126,11 @@ def _prompt_figures(
 
     maps = [
         ActivationMap(
-            f"{block}: {HOOK_POINTS[block].meaning}", snapshot.positions, snapshot.values.numpy()
+            f"{block}: {HOOK_POINTS[block].meaning}",
+            shown.positions,
+            shown.values.numpy(),
         )
-        for block, snapshot in snapshots.items()
+        for block, output in activations.items()
         if block not in patterns
     ]
     figures = {"sparsity-activations": draw_activations(title, maps)}

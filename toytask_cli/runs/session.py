@@ -9,8 +9,7 @@ from typing import Any
 
 import torch
 
-from toytask_cli.analysis.evaluation import task_scores
-from toytask_cli.analysis.prediction import score
+from toytask_cli.analysis.evaluate import score, task_scores
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import empty_model, new_model

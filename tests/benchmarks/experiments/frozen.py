@@ -19,10 +19,10 @@ from matplotlib.figure import Figure
 from shared import CPU, TOLERANCE, parser, percent, print_table, save, scores_of
 from torch import Tensor, nn
 
-from toytask_cli.analysis.ablation import largest_that_keeps
-from toytask_cli.analysis.matched import Matched
-from toytask_cli.analysis.removal import AS_TRAINED, right_without
-from toytask_cli.analysis.rule import choose_neurons, removals
+from toytask_cli.analysis.effects import right_without
+from toytask_cli.analysis.generate import AS_TRAINED
+from toytask_cli.analysis.matched_pairs import MatchedPairs
+from toytask_cli.analysis.select import apply_rule, largest_that_keeps, removals
 from toytask_cli.analysis.sparsity import measure_sparsity
 from toytask_cli.dataset import Grid
 from toytask_cli.figures.style import panels, style
@@ -75,11 +75,11 @@ def effects_of(model: Transformer, grid: Grid, sae: str, seed: int) -> list[Effe
     """Return the effect of removing each task, with the error kept and dropped."""
     scores = scores_of(model, grid, seed)
     importance = scores.tensors.importance
-    unseen = Matched(model, grid, grid.matched_pairs()[1])
+    unseen = MatchedPairs(model, grid, grid.matched_pairs()[1])
     effects = []
     for task, row in enumerate(grid.tasks):
         points = [point.neurons for point in removals(importance, [task])]
-        sets = [AS_TRAINED, choose_neurons(importance, [task], TOLERANCE), *points]
+        sets = [AS_TRAINED, apply_rule(importance, [task], TOLERANCE), *points]
         for error in ERRORS:
             choose, report = (
                 right_without(matched, sets, error) for matched in (scores.matched, unseen)

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from shared import CPU, neurons_by_task, parser, percent, print_table
 from torch import Tensor
 
-from toytask_cli.analysis.prediction import outputs
+from toytask_cli.analysis.generate import teacher_forced
 from toytask_cli.dataset import Examples, Grid
 from toytask_cli.hooks import ERRORS, ablate_neurons, cache_activations
 from toytask_cli.model import Transformer, new_model
@@ -32,7 +32,7 @@ def features(model: Transformer, examples: Examples, block: str) -> Tensor:
     with cache_activations(model) as cache:
         rows = [
             cache[block].flatten(1) if block == "encoder" else cache[block][:, 0]
-            for _ in outputs(model, examples)
+            for _ in teacher_forced(model, examples)
         ]
     return torch.cat(rows).double()
 

@@ -19,8 +19,9 @@ from matplotlib.figure import Figure
 from shared import CPU, neurons_by_task, parser, percent, print_table, save
 from torch import Tensor
 
-from toytask_cli.analysis.matched import Matched
-from toytask_cli.analysis.removal import AS_TRAINED, right_without
+from toytask_cli.analysis.effects import right_without
+from toytask_cli.analysis.generate import AS_TRAINED
+from toytask_cli.analysis.matched_pairs import MatchedPairs
 from toytask_cli.dataset import Grid
 from toytask_cli.figures.style import panels, style
 from toytask_cli.hooks import ERRORS, ablate_neurons
@@ -134,7 +135,7 @@ def main() -> None:
     run = Run.open(args.run)
     grid = run.grid()
     model = run.model(grid, CPU)
-    matched = Matched(model, grid, grid.matched_pairs()[0])
+    matched = MatchedPairs(model, grid, grid.matched_pairs()[0])
     before = right_without(matched, [AS_TRAINED])[0].double().mean(dim=1).tolist()
     tuning, scratch = FineTuning(run, grid, args.limit), from_scratch(run, grid)
     courses = []

@@ -19,9 +19,9 @@ from matplotlib.figure import Figure
 from shared import CPU, neurons_by_task, parser, percent, print_table, save
 from torch import Tensor
 
-from toytask_cli.analysis.evaluation import Accuracy
-from toytask_cli.analysis.prediction import residuals
-from toytask_cli.analysis.removal import AS_TRAINED, logits_without
+from toytask_cli.analysis.effects import logits_without
+from toytask_cli.analysis.generate import AS_TRAINED, residuals
+from toytask_cli.analysis.stats import Accuracy
 from toytask_cli.dataset import Examples, Grid
 from toytask_cli.figures.style import panels, style
 from toytask_cli.model import Transformer

@@ -23,9 +23,9 @@ from typing import Any
 import torch
 from shared import print_header, print_row, seconds
 
-from toytask_cli.analysis.ablation import ablate
+from toytask_cli.analysis.ablate import ablate
+from toytask_cli.analysis.generate import decode_greedily
 from toytask_cli.analysis.importance import score_neurons
-from toytask_cli.analysis.prediction import decode_greedily
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.device import find_precision
 from toytask_cli.model import Transformer, new_model

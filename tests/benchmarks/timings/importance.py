@@ -17,9 +17,8 @@ import baseline
 import torch
 from shared import seconds
 
-from toytask_cli.analysis.importance import score_neurons
-from toytask_cli.analysis.removal_costs import closed_form, one_by_one
-from toytask_cli.analysis.tally import CHUNK
+from toytask_cli.analysis.effects import effects_closed_form, effects_with_hooks
+from toytask_cli.analysis.importance import CHUNK, score_neurons
 from toytask_cli.device import find_device
 from toytask_cli.runs.run import Run
 
@@ -51,11 +50,11 @@ def measure(run: Path, repeats: int) -> Times:
     def all_at_once() -> None:
         for batch in batches:
             resid = model.residual(batch.prompts, batch.answers[:, :-1])
-            closed_form(model, batch, resid, every, [torch.zeros(len(every))])
+            effects_closed_form(model, batch, resid, every, torch.zeros(len(every)))
 
     def one_at_a_time() -> None:
         for batch in batches:
-            one_by_one(model, batch, UNUSED, every[:SAMPLE], [torch.zeros(SAMPLE)])
+            effects_with_hooks(model, batch, UNUSED, every[:SAMPLE], torch.zeros(SAMPLE))
 
     def everything() -> None:
         score_neurons(model, grid, seed=0)
@@ -70,8 +69,8 @@ def measure(run: Path, repeats: int) -> Times:
     ways: tuple[Callable[[], None], ...] = (plainly, one_at_a_time, all_at_once, everything)
     times = [[seconds(way) for way in ways] for _ in range(repeats)]
     plain, slow, fast, whole = (median(column) for column in zip(*times, strict=True))
-    # Our model also runs once without a removal.
-    slow /= SAMPLE + 1
+    # Our way of one at a time also sets each neuron to a mean, and runs the model once as it is.
+    slow /= 2 * SAMPLE + 1
     return Times(len(every), len(pairs), plain * len(every), slow * len(every), fast, whole)
 
 

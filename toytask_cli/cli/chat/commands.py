@@ -9,8 +9,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from toytask_cli.analysis.conversation import answer_prompts
-from toytask_cli.analysis.explanation import explain, look_at_neuron
+from toytask_cli.analysis.generate import generate
+from toytask_cli.analysis.neurons import explain, neuron_summary
 from toytask_cli.cli.chat.session import BY_HAND, TRAINED, Chat
 from toytask_cli.cli.chat.view import answers_view, neuron_view, score_view, tokens_view
 from toytask_cli.cli.console import print_message
@@ -85,7 +85,7 @@ def _ask_again(chat: Chat) -> RenderableType:
     """Show the columns' answers to the last prompt, without counting them for the score."""
     if chat.last_prompt is None:
         return Text("ask something")
-    answers = answer_prompts(chat.model, chat.grid, [chat.last_prompt], chat.columns)[0]
+    answers = generate(chat.model, chat.grid, [chat.last_prompt], chat.columns)[0]
     return Group(Text(chat.last_prompt.plain, "dim"), answers_view(chat.last_prompt, answers))
 
 
@@ -130,7 +130,7 @@ def _neuron(chat: Chat, args: list[str]) -> RenderableType:
         raise UsageError("name one neuron, as in :neuron 12")
     importance, note = _known_importance(chat)
     number = _parse_neuron(args[0])
-    neuron = look_at_neuron(chat.model, chat.grid, chat.unseen_examples, number)
+    neuron = neuron_summary(chat.model, chat.grid, chat.unseen_examples, number)
     return Group(neuron_view(neuron, importance), note)
 
 

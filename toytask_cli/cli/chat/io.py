@@ -12,7 +12,7 @@ from typing import Any, cast
 from rich.console import RenderableType
 from rich.text import Text
 
-from toytask_cli.analysis.conversation import Answer
+from toytask_cli.analysis.generate import Answer
 from toytask_cli.cli.chat.commands import COMMANDS, completions, run_command
 from toytask_cli.cli.chat.session import Chat
 from toytask_cli.cli.chat.view import answers_view, one_line

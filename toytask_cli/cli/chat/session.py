@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from toytask_cli.analysis.ablation_report import ablation_name
-from toytask_cli.analysis.choice import choose_removal
-from toytask_cli.analysis.conversation import Answer, Variant, answer_prompts
-from toytask_cli.analysis.explanation import Seen, see
+from toytask_cli.analysis.generate import Answer, Variant, generate
 from toytask_cli.analysis.importance import NeuronScores, score_neurons
+from toytask_cli.analysis.neurons import ResidualSample, sample_residuals
+from toytask_cli.analysis.select import select_neurons
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError, UsageError, shorten, unknown_choice
 from toytask_cli.hooks import checked_neurons
@@ -58,7 +58,7 @@ class Chat:
 
     def ask(self, prompts: Sequence[Prompt]) -> list[dict[str, Answer]]:
         """Return every column's answer to each prompt; they count for the score."""
-        answers = answer_prompts(self.model, self.grid, prompts, self.columns)
+        answers = generate(self.model, self.grid, prompts, self.columns)
         for prompt, by_column in zip(prompts, answers, strict=True):
             self.last_prompt = prompt
             for column, answer in by_column.items():
@@ -83,10 +83,10 @@ class Chat:
         Raises:
             UsageError: an unknown task, every task, or a tolerance below 0.
         """
-        removal = choose_removal(self.neuron_scores, tasks, tolerance)
+        choice = select_neurons(self.neuron_scores, tasks, tolerance=tolerance)
         removed = [name for name in self.grid.task_names if name in tasks]
-        name = ablation_name(removed, "automatic" if tolerance is None else "tolerance", tolerance)
-        self.columns[name] = Variant(removal.neurons)
+        name = ablation_name(removed, choice.chosen_by, choice.tolerance)
+        self.columns[name] = Variant(choice.neurons)
         return name
 
     def restore(self, column: str | None) -> None:
@@ -156,9 +156,9 @@ class Chat:
         return score_neurons(self.model, self.grid, seed=0, resamples=1)
 
     @cached_property
-    def unseen_examples(self) -> Seen:
+    def unseen_examples(self) -> ResidualSample:
         """The model's x on unseen examples; the first use takes a second or two."""
-        return see(self.model, self.grid)
+        return sample_residuals(self.model, self.grid)
 
     def known_importance(self) -> Tensor:
         """Return [task, d_sae] nats, as measured in this chat or by `toytask importance`.

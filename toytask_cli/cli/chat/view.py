@@ -8,8 +8,8 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from toytask_cli.analysis.conversation import Answer
-from toytask_cli.analysis.explanation import Neuron, Place
+from toytask_cli.analysis.generate import Answer
+from toytask_cli.analysis.neurons import AnswerToken, NeuronSummary
 from toytask_cli.cli.console import out, percent, plain_table
 from toytask_cli.prompts import Prompt
 
@@ -69,7 +69,7 @@ def _error(prompt: Prompt, answer: Answer) -> str:
 
 
 def tokens_view(
-    tokens: Sequence[Place], importance: Mapping[str, Tensor], off: set[int], n_shown: int
+    tokens: Sequence[AnswerToken], importance: Mapping[str, Tensor], off: set[int], n_shown: int
 ) -> RenderableType:
     """Return a table of the neurons that fired, for each token of an answer.
 
@@ -83,32 +83,32 @@ def tokens_view(
 
 
 def _token_view(
-    token: Place, importance: Mapping[str, Tensor], off: set[int], n_shown: int
+    token: AnswerToken, importance: Mapping[str, Tensor], off: set[int], n_shown: int
 ) -> RenderableType:
-    n = len(token.firing)
+    n = len(token.neurons)
     count = f"{n or 'no'} neuron{'' if n <= 1 else 's'} fired"
     title = Text(f"{token.token} {100 * token.probability:.1f} %: {count}", "bold")
-    if not token.firing:
+    if not token.neurons:
         return title
     table = plain_table(["neuron", "act.", "logit", *importance, "up", "down"], [])
     table.padding = (0, 1, 0, 0)
     for column in table.columns[-2:]:
         column.justify = "left"
-    for one in token.firing[:n_shown]:
+    for one in token.neurons[:n_shown]:
         table.add_row(
             f"{one.neuron}{' off' if one.neuron in off else ''}",
             f"{one.activation:.2f}",
-            f"{one.push:+.2f}",
+            f"{one.logit_attribution:+.2f}",
             *(f"{float(values[one.neuron]):+.3f}" for values in importance.values()),
-            " ".join(one.ends.up),
-            " ".join(one.ends.down),
+            " ".join(one.tokens.promoted),
+            " ".join(one.tokens.suppressed),
             style="dim" if one.neuron in off else None,
         )
     more = [Text(f" and {n - n_shown} that add less\n")] if n > n_shown else []
     return Group(title, table, *more)
 
 
-def neuron_view(neuron: Neuron, importance: Mapping[str, Tensor]) -> RenderableType:
+def neuron_view(neuron: NeuronSummary, importance: Mapping[str, Tensor]) -> RenderableType:
     """Return one neuron: when it fires, and which logits it raises and lowers."""
     title = f"neuron {neuron.neuron} on {neuron.n:,} examples of the {neuron.split} split"
     rows = [
@@ -117,15 +117,15 @@ def neuron_view(neuron: Neuron, importance: Mapping[str, Tensor]) -> RenderableT
         for task, density in neuron.density.items()
     ]
     table = plain_table(["task", "fires at", *(["importance"] if importance else [])], rows)
-    up, down = " ".join(neuron.ends.up), " ".join(neuron.ends.down)
+    up, down = " ".join(neuron.tokens.promoted), " ".join(neuron.tokens.suppressed)
     logits = Text(f" raises the logits of {up}; lowers those of {down}")
-    return Group(Text(title, "bold"), table, logits, _excited_view(neuron))
+    return Group(Text(title, "bold"), table, logits, _top_prompts_view(neuron))
 
 
-def _excited_view(neuron: Neuron) -> RenderableType:
-    if not neuron.excited:
+def _top_prompts_view(neuron: NeuronSummary) -> RenderableType:
+    if not neuron.top_prompts:
         return Text(" fires for no prompt")
-    rows = ([one.prompt, one.step, f"{one.activation:.2f}"] for one in neuron.excited)
+    rows = ([one.prompt, one.step, f"{one.activation:.2f}"] for one in neuron.top_prompts)
     return plain_table(["fires most for", "at", "act."], rows)
 
 

@@ -1,6 +1,8 @@
 """Removing a task: what is reported is what removing through hooks does."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
@@ -9,12 +11,12 @@ import pytest
 import torch
 from memorised import memorised
 
-from toytask_cli.analysis.ablation import ablate, largest_that_keeps, selectivity_gap
+from toytask_cli.analysis.ablate import ablate, selectivity_gap
 from toytask_cli.analysis.ablation_report import Ablation, left_and_kept
+from toytask_cli.analysis.evaluate import score
 from toytask_cli.analysis.importance import NeuronScores, score_neurons
-from toytask_cli.analysis.prediction import score
-from toytask_cli.analysis.rule import choose_neurons
-from toytask_cli.analysis.statistics import wilson
+from toytask_cli.analysis.select import apply_rule
+from toytask_cli.analysis.stats import wilson
 from toytask_cli.errors import UsageError
 from toytask_cli.hooks import ablate_neurons
 
@@ -72,7 +74,7 @@ def test_the_curve_s_ends_equal_the_direct_computation() -> None:
     report = run(tolerance=0.1)
     importance = found("sum", "concat").tensors.importance
     for point, tolerance in ((report.curve[0], 0.0), (report.curve[-1], 1e9)):
-        neurons = choose_neurons(importance, [1], tolerance).tolist()
+        neurons = apply_rule(importance, [1], tolerance).tolist()
         assert point.n_neurons == len(neurons)
         for task, name in enumerate(["sum", "concat"]):
             assert point.test[name] == share_right(task, REPORT, neurons, "keep")
@@ -96,17 +98,6 @@ def test_without_a_tolerance_the_largest_removal_that_keeps_the_other_task_is_ta
     good = [point for point in report.curve if point.validation["sum"] >= floor]
     assert len(report.neurons) == max(point.n_neurons for point in good)
     assert run(tolerance=report.tolerance).neurons == report.neurons
-
-
-def test_the_largest_removal_must_keep_every_kept_task() -> None:
-    before = torch.ones(3, 200, dtype=torch.bool)
-    after = before.repeat(3, 1, 1)
-    after[:, 0] = False
-    after[1, 1, :2] = False  # 99 % of the second task: enough
-    after[2, 2, :3] = False  # 98.5 % of the third: too little
-    assert largest_that_keeps(before, after, [0]) == 1
-    assert largest_that_keeps(before, after, [0, 2]) == 2
-    assert largest_that_keeps(before, after[2:], [0]) is None
 
 
 def test_the_selectivity_gap_is_the_least_lost_less_the_most_harmed() -> None:
@@ -144,12 +135,13 @@ def test_the_control_draws_with_the_seed_and_sums_up_its_draws() -> None:
         assert (control.min, control.max) == (min(control.draws), max(control.draws))
 
 
-def test_what_the_model_says_instead_is_counted_and_quoted() -> None:
+def test_wrong_answers_are_counted_by_type_and_quoted() -> None:
     report = run(tolerance=0.1)
-    instead = report.instead["concat"]
+    answers = report.wrong_answers["concat"]
     wrong = round((1 - report.test.after["concat"].accuracy) * len(REPORT))
-    assert instead.wrong == instead.looked_at == sum(instead.error_types.values()) == wrong
-    for answer in instead.examples:
+    assert answers.n_wrong == answers.n_sampled == sum(answers.error_types.values()) == wrong
+    assert answers.examples
+    for answer in answers.examples:
         assert answer.task == "concat"
         assert answer.prediction != answer.target
         assert answer.target == answer.prompt.replace("C", "")
@@ -200,6 +192,11 @@ def test_one_of_three_tasks_or_two_of_them_can_go() -> None:
 def test_what_no_removal_could_mean_is_refused(options: dict, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         run(**options)
+
+
+def test_the_report_and_its_figures_are_read_without_torch() -> None:
+    program = "import sys, toytask_cli.figures.ablation; sys.exit('torch' in sys.modules)"
+    assert not subprocess.run([sys.executable, "-c", program], check=False).returncode
 
 
 def test_the_report_is_json_with_the_promised_keys() -> None:

@@ -1,14 +1,15 @@
+"""Accuracy, slices and error types of an evaluation add up, and equal slower ways to the same."""
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from memorised import memorised
 
-from toytask_cli.analysis import evaluation
-from toytask_cli.analysis.error_types import ERROR_TYPES, answer_texts, error_type
-from toytask_cli.analysis.evaluation import evaluate, has_carry
-from toytask_cli.analysis.prediction import answer_loss, decode_greedily, outputs, score
-from toytask_cli.analysis.statistics import wilson
+from toytask_cli.analysis import evaluate as module
+from toytask_cli.analysis.error_types import ERROR_TYPES, error_type
+from toytask_cli.analysis.evaluate import answer_loss, evaluate, has_carry, score
+from toytask_cli.analysis.generate import answer_texts, decode_greedily, teacher_forced
 from toytask_cli.dataset import pad_to
 from toytask_cli.runs.run import Run
 
@@ -29,26 +30,7 @@ def model(run, grid):
 
 
 @pytest.mark.parametrize(
-    ("right", "n", "low", "high"),
-    [  # known values, to four digits
-        (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (5, 10, 0.2366, 0.7634),
-        (81, 263, 0.2553, 0.3662), (981, 1000, 0.9705, 0.9878),
-    ],
-)  # fmt: skip
-def test_wilson_intervals_have_their_known_values(right, n, low, high):
-    assert wilson(right, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(st.integers(1, 10_000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_a_wilson_interval_holds_the_share_and_stays_within_0_and_1(counts):
-    right, n = counts
-    low, high = wilson(right, n)
-    assert 0 <= low <= right / n <= high <= 1
-    assert low < high
-
-
-@pytest.mark.parametrize(
-    ("said", "kind"),
+    ("prediction", "kind"),
     [
         ("", "nothing"), ("4723", "other_task"), ("71", "off_by_one"), ("69", "off_by_one"),
         ("75", "one_digit"), ("20", "one_digit"), ("7", "wrong_length"), ("170", "wrong_length"),
@@ -56,17 +38,17 @@ def test_a_wilson_interval_holds_the_share_and_stays_within_0_and_1(counts):
         ("071", "wrong_length"),
     ],
 )  # fmt: skip
-def test_a_wrong_answer_is_classified_by_the_first_kind_that_fits(said, kind):
-    assert error_type(said, "70", ["4723"]) == kind
+def test_a_wrong_answer_is_classified_by_the_first_type_that_fits(prediction, kind):
+    assert error_type(prediction, "70", ["4723"]) == kind
     assert kind in ERROR_TYPES
 
 
 @pytest.mark.parametrize(
-    ("said", "truth", "kind"),
+    ("prediction", "target", "kind"),
     [("0", "01", "wrong_length"), ("100", "99", "off_by_one"), ("11", "01", "one_digit")],
 )
-def test_a_zero_in_front_is_a_digit_and_no_number_is_off_by_one_for_it(said, truth, kind):
-    assert error_type(said, truth, []) == kind
+def test_a_zero_in_front_is_a_digit_and_no_number_is_off_by_one_for_it(prediction, target, kind):
+    assert error_type(prediction, target, []) == kind
 
 
 @given(st.integers(0, 999), st.integers(0, 999))
@@ -82,19 +64,19 @@ def test_carry_is_what_adding_digit_by_digit_says(a, b):
 def test_greedy_decoding_is_right_exactly_where_teacher_forcing_is(model, grid):
     for part in ("train", "test"):
         examples = grid.split(part)
-        said, _ = decode_greedily(model, examples.prompts, grid.answers.shape[-1] - 1)
-        written, truths = answer_texts(grid, said), answer_texts(grid, examples.answers)
-        right = [text == truth for text, truth in zip(written, truths, strict=True)]
+        ids, _ = decode_greedily(model, examples.prompts, grid.answers.shape[-1] - 1)
+        written, targets = answer_texts(grid, ids), answer_texts(grid, examples.answers)
+        right = [text == target for text, target in zip(written, targets, strict=True)]
         assert right == score(model, examples).right.tolist()
     assert any(right)
     assert not all(right)
 
 
 def test_greedy_probabilities_are_those_of_the_tokens_written(model, grid):
-    example = grid.split("test")[torch.tensor([3])]
-    said, probabilities = decode_greedily(model, example.prompts, 3)
+    example = grid.split("test").take(torch.tensor([3]))
+    ids, probabilities = decode_greedily(model, example.prompts, 3)
     answer = torch.tensor([[1]])
-    for token, probability in zip(said[0], probabilities[0], strict=True):
+    for token, probability in zip(ids[0], probabilities[0], strict=True):
         chances = model(example.prompts, answer).logits[0, -1].softmax(dim=-1)
         if token != 0:
             assert probability.item() == pytest.approx(chances[token].item(), rel=1e-5)
@@ -107,9 +89,9 @@ def test_writing_ends_with_the_last_answer(task, steps, monkeypatch):
     examples = grid.matched(torch.arange(grid.n_pairs))[task]
     decode, calls = model.decode, []
     monkeypatch.setattr(model, "decode", lambda *args: calls.append(args) or decode(*args))
-    said, _ = decode_greedily(model, examples.prompts, 5)
+    ids, _ = decode_greedily(model, examples.prompts, 5)
     assert len(calls) == steps
-    assert torch.equal(said, pad_to(examples.answers[:, 1:], 5))
+    assert torch.equal(ids, pad_to(examples.answers[:, 1:], 5))
 
 
 def test_the_report_adds_up(model, grid):
@@ -135,7 +117,7 @@ def test_the_report_adds_up(model, grid):
 
 def test_of_many_wrong_answers_some_are_listed_and_all_are_counted(model, grid, monkeypatch):
     everything, _ = evaluate(model, grid, "test", None, seed=0)
-    monkeypatch.setattr(evaluation, "WRONG_LISTED", 3)
+    monkeypatch.setattr(module, "WRONG_LISTED", 3)
     some, _ = evaluate(model, grid, "test", None, seed=0)
     assert some.tasks == everything.tasks
     for name, task in some.tasks.items():
@@ -154,6 +136,6 @@ def test_a_limit_draws_a_sample_that_the_seed_decides(model, grid):
 
 def test_scores_do_not_depend_on_the_batches(model, grid):
     examples = grid.split("test")
-    batches = outputs(model, examples, batch_size=7)
+    batches = teacher_forced(model, examples, batch_size=7)
     losses = torch.cat([answer_loss(out.logits, batch.answers) for batch, out in batches])
     torch.testing.assert_close(losses, score(model, examples).loss)

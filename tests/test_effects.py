@@ -1,4 +1,4 @@
-"""Closed form and hooks agree on what a removal costs; fast and slow removals give one answer."""
+"""Closed form and hooks agree on the effect of a neuron; fast and slow removals agree on sets."""
 
 import math
 
@@ -9,29 +9,24 @@ from hypothesis import strategies as st
 from memorised import SMALL, memorised
 from torch import Tensor
 
-from toytask_cli.analysis.matched import Matched
-from toytask_cli.analysis.prediction import residuals, score
-from toytask_cli.analysis.removal import (
-    AS_TRAINED,
+from toytask_cli.analysis.effects import (
+    METHODS,
+    Effects,
+    effects_closed_form,
+    logit_weights,
     logits_without,
     loss_increases,
     right_without,
 )
-from toytask_cli.analysis.removal_costs import (
-    METHODS,
-    Costs,
-    closed_form,
-    one_by_one,
-    readout_effects,
-)
-from toytask_cli.analysis.survey import survey
-from toytask_cli.analysis.tally import Tally, tally
+from toytask_cli.analysis.evaluate import score
+from toytask_cli.analysis.generate import AS_TRAINED, residuals
+from toytask_cli.analysis.importance import ImportanceTensors, importance_stats
+from toytask_cli.analysis.matched_pairs import MatchedPairs
 from toytask_cli.dataset import Examples, build_grid, pad_to
 from toytask_cli.errors import UsageError
 from toytask_cli.hooks import ablate_neurons
 from toytask_cli.model import Transformer, new_model
 from toytask_cli.recipe import resolve
-from toytask_cli.rng import generator
 from toytask_cli.tokenizer import EOS, PAD
 
 RECIPE = resolve("default", SMALL)
@@ -41,23 +36,24 @@ ALL = torch.arange(SMALL["d_sae"])
 SETS = st.lists(st.lists(st.integers(0, SMALL["d_sae"] - 1), unique=True), max_size=6)
 
 
-def at_pairs(model: Transformer) -> Matched:
-    return Matched(model, GRID, PAIRS)
+def at_pairs(model: Transformer) -> MatchedPairs:
+    return MatchedPairs(model, GRID, PAIRS)
 
 
-def tallied(model: Transformer, resamples: int = 10) -> Tally:
-    """The closed form's costs over all pairs."""
-    matched, draw = at_pairs(model), generator(0, "t")
-    means = survey(matched).mean_acts
-    return tally(matched, torch.arange(len(PAIRS)), means, closed_form, draw, resamples)
+def measured(model: Transformer, resamples: int = 10) -> ImportanceTensors:
+    """Importance by the closed form, over all pairs."""
+    matched, rows = at_pairs(model), torch.arange(len(PAIRS))
+    return importance_stats(
+        matched, rows, matched.firing_stats(), effects_closed_form, 0, resamples
+    )
 
 
-def costs_by(
-    method: Costs, model: Transformer, examples: Examples, neurons: Tensor, values: list[Tensor]
-) -> list[Tensor]:
+def effects_by(
+    method: str, model: Transformer, examples: Examples, neurons: Tensor, means: Tensor
+) -> Effects:
     with torch.no_grad():
         resid = model.residual(examples.prompts, examples.answers[:, :-1])
-    return method(model, examples, resid, neurons, values)
+    return METHODS[method](model, examples, resid, neurons, means)
 
 
 def fresh() -> Transformer:
@@ -84,7 +80,7 @@ def hand_set() -> Transformer:
 
 def test_hand_set_neurons_have_the_importance_that_one_can_work_out() -> None:
     model = hand_set()
-    found = tallied(model)
+    found = measured(model)
     # Removing neuron 0 moves E's logit from 0 to −6: one of the n_tokens targets is E.
     others = len(GRID.tokenizer) - 1
     shift = math.log((others + math.exp(-6)) / (others + 1))
@@ -93,50 +89,52 @@ def test_hand_set_neurons_have_the_importance_that_one_can_work_out() -> None:
         expected = shift + 6 * float((1 / n_tokens).mean())
         assert float(found.importance[task, 0]) == pytest.approx(expected, rel=1e-5)
         assert float(found.importance[task, 1]) == pytest.approx(0.0, abs=1e-6)
-    # At the first place no target is E; the second is E for every sum.
-    assert float(found.by_place[0, 0, 0]) == pytest.approx(shift, rel=1e-5)
-    assert float(found.by_place[0, 1, 0]) == pytest.approx(shift + 6, rel=1e-5)
+    # At the first position no target is E; at the second it is E for every sum.
+    assert float(found.by_position[0, 0, 0]) == pytest.approx(shift, rel=1e-5)
+    assert float(found.by_position[0, 1, 0]) == pytest.approx(shift + 6, rel=1e-5)
     # An activation that is constant is its own mean.
     torch.testing.assert_close(found.mean_ablation, torch.zeros(2, 2), atol=1e-6, rtol=0)
 
 
-def test_u_is_what_a_unit_of_the_neuron_adds_to_the_logits() -> None:
-    assert readout_effects(hand_set())[0, EOS] == 3.0
-    assert readout_effects(hand_set())[1].abs().sum() == 0.0
+def test_logit_weights_are_what_a_unit_of_the_neuron_adds_to_the_logits() -> None:
+    assert logit_weights(hand_set())[0, EOS] == 3.0
+    assert logit_weights(hand_set())[1].abs().sum() == 0.0
 
 
 @pytest.mark.parametrize("make", [fresh, lambda: memorised("sum", "concat")[0]])
-def test_closed_form_and_hooks_agree_on_every_neuron_position_and_replacement(make) -> None:
+def test_closed_form_and_hooks_agree_on_every_neuron_position_and_ablation(make) -> None:
     model = make()
-    values = [torch.zeros(48), survey(at_pairs(model)).mean_acts]
+    means = at_pairs(model).firing_stats().mean_acts
     for examples in GRID.matched(PAIRS):
-        fast, slow = (costs_by(f, model, examples, ALL, values) for f in (closed_form, one_by_one))
+        fast, slow = (effects_by(name, model, examples, ALL, means) for name in METHODS)
         for one, other in zip(fast, slow, strict=True):
             assert one.abs().max() > 0.01
             torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_some_neurons_cost_what_they_do_among_all(method: str) -> None:
+def test_some_neurons_have_the_effects_that_they_have_among_all(method: str) -> None:
     model, some = fresh(), torch.tensor([40, 3, 17])
-    values = survey(at_pairs(model)).mean_acts
+    means = at_pairs(model).firing_stats().mean_acts
     examples = GRID.matched(PAIRS)[1]
-    (among_all,) = costs_by(METHODS[method], model, examples, ALL, [values])
-    (alone,) = costs_by(METHODS[method], model, examples, some, [values[some]])
-    torch.testing.assert_close(alone, among_all[..., some], atol=1e-5, rtol=1e-5)
+    among_all = effects_by(method, model, examples, ALL, means)
+    alone = effects_by(method, model, examples, some, means[some])
+    for few, every in zip(alone, among_all, strict=True):
+        torch.testing.assert_close(few, every[..., some], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_pads_and_silent_neurons_cost_nothing(method: str) -> None:
+def test_pads_and_silent_neurons_have_no_effect(method: str) -> None:
     model = fresh()
     with torch.no_grad():
         model.sae.encoder.bias[7] = -1000.0
     plain = GRID.matched(PAIRS)[0]
     padded = Examples(plain.prompts, pad_to(plain.answers, 6), plain.tasks, plain.pairs)
-    (costs,) = costs_by(METHODS[method], model, padded, ALL, [torch.zeros(48)])
-    assert costs.shape == (len(PAIRS), 5, 48)
-    assert not costs[padded.answers[:, 1:] == PAD].any()
-    assert not costs[..., 7].any()
+    effects = effects_by(method, model, padded, ALL, torch.ones(48))
+    assert effects.zero.shape == effects.mean.shape == (len(PAIRS), 5, 48)
+    for one in effects:
+        assert not one[padded.answers[:, 1:] == PAD].any()
+    assert not effects.zero[..., 7].any()
 
 
 def test_large_effects_do_not_overflow() -> None:
@@ -144,9 +142,8 @@ def test_large_effects_do_not_overflow() -> None:
     with torch.no_grad():
         model.sae.decoder.weight[0, 0] = -1000.0
     examples = GRID.matched(PAIRS)[0]
-    values = [torch.zeros(2), torch.tensor([1.0, 1.0])]
-    for costs in costs_by(closed_form, model, examples, torch.arange(2), values):
-        assert costs.isfinite().all()
+    for effects in effects_by("closed", model, examples, torch.arange(2), torch.ones(2)):
+        assert effects.isfinite().all()
 
 
 @pytest.mark.parametrize("error", ["keep", "drop"])
@@ -184,20 +181,20 @@ def test_the_logits_equal_the_hook_s_whatever_set_came_before(error: str) -> Non
 
 def test_the_joint_effect_of_one_neuron_is_its_importance() -> None:
     model, _ = memorised("sum", "concat")
-    rows, sets = torch.arange(len(PAIRS)), [torch.tensor([i]) for i in range(48)]
-    found, alone = tallied(model), loss_increases(at_pairs(model), rows, sets)
+    sets = [torch.tensor([i]) for i in range(48)]
+    found, alone = measured(model), loss_increases(at_pairs(model), PAIRS, sets)
     torch.testing.assert_close(alone.T.float(), found.importance, atol=1e-5, rtol=1e-4)
 
 
-def test_importance_by_place_averages_to_the_importance_where_all_answers_are_as_long() -> None:
-    found = tallied(memorised("sum", "concat")[0])
-    torch.testing.assert_close(found.by_place[0, :2].mean(dim=0), found.importance[0])
-    assert found.at_place[0].tolist() == [len(PAIRS), len(PAIRS), 0]
-    assert not found.by_place[0, 2].any()
+def test_importance_by_position_averages_to_the_importance_of_answers_of_one_length() -> None:
+    found = measured(memorised("sum", "concat")[0])
+    torch.testing.assert_close(found.by_position[0, :2].mean(dim=0), found.importance[0])
+    assert found.n_at_position[0].tolist() == [len(PAIRS), len(PAIRS), 0]
+    assert not found.by_position[0, 2].any()
 
 
 def test_the_halves_average_to_the_importance_and_intervals_hold_it() -> None:
-    found = tallied(memorised("sum", "concat")[0], resamples=400)
+    found = measured(memorised("sum", "concat")[0], resamples=400)
     assert len(PAIRS) % 2 == 0
     torch.testing.assert_close(found.halves.mean(dim=1), found.importance, atol=1e-6, rtol=1e-5)
     inside = (found.low <= found.importance) & (found.importance <= found.high)
@@ -206,10 +203,10 @@ def test_the_halves_average_to_the_importance_and_intervals_hold_it() -> None:
 
 def test_a_bootstrap_interval_has_the_width_of_the_normal_one() -> None:
     model, grid = memorised("sum", "concat")
-    (costs,) = costs_by(closed_form, model, grid.matched(PAIRS)[0], ALL, [torch.zeros(48)])
-    losses = costs.sum(dim=1) / 2
+    effects = effects_by("closed", model, grid.matched(PAIRS)[0], ALL, torch.zeros(48))
+    losses = effects.zero.sum(dim=1) / 2
     neuron = int(losses.mean(dim=0).argmax())
-    found = tallied(model, resamples=4000)
+    found = measured(model, resamples=4000)
     width = float(found.high[0, neuron] - found.low[0, neuron])
     normal = 2 * 1.96 * float(losses[:, neuron].std(correction=0)) / math.sqrt(len(PAIRS))
     assert width == pytest.approx(normal, rel=0.15)
