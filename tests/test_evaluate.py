@@ -73,7 +73,7 @@ def test_greedy_decoding_is_right_exactly_where_teacher_forcing_is(model, grid):
 
 
 def test_greedy_probabilities_are_those_of_the_tokens_written(model, grid):
-    example = grid.split("test").take(torch.tensor([3]))
+    example = grid.split("test")[torch.tensor([3])]
     ids, probabilities = decode_greedily(model, example.prompts, 3)
     answer = torch.tensor([[1]])
     for token, probability in zip(ids[0], probabilities[0], strict=True):

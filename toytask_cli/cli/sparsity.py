@@ -127,8 +127,8 @@ def _prompt_figures(
     maps = [
         ActivationMap(
             f"{block}: {HOOK_POINTS[block].meaning}",
-            shown.positions,
-            shown.values.numpy(),
+            output.positions,
+            output.values.numpy(),
         )
         for block, output in activations.items()
         if block not in patterns

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from matplotlib.figure import Figure
 
-from toytask_cli.analysis.choice import choose_removal
 from toytask_cli.analysis.importance import NeuronScores, score_neurons
+from toytask_cli.analysis.select import select_neurons
 from toytask_cli.dataset import Grid
 from toytask_cli.figures.style import png
 from toytask_cli.model import Transformer
@@ -37,7 +37,8 @@ def neurons_by_task(model: Transformer, grid: Grid, seed: int) -> dict[str, torc
     """Return, for each task, the neurons that its removal at `TOLERANCE` removes."""
     scores = scores_of(model, grid, seed)
     return {
-        task.name: choose_removal(scores, [task.name], TOLERANCE).neurons for task in grid.tasks
+        task.name: select_neurons(scores, [task.name], tolerance=TOLERANCE).neurons
+        for task in grid.tasks
     }
 
 
