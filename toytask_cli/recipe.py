@@ -14,6 +14,7 @@ from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_cho
 from toytask_cli.tasks import find_tasks
 
 SPLIT_BY = ("pair", "example")
+OPTIMIZERS = ("muon", "adamw")
 SAE_KINDS = ("relu",)  # each has a class in `sae.SAE_CLASSES`
 MAX_DIGITS = 3
 LARGEST_INT = 2**63 - 1
@@ -123,28 +124,34 @@ class Recipe(DataSpec):
     position_scale: float = _option(0.1, "Standard deviation of the initial positions.")
     alpha: float = _option(1.0, "Weight of the SAE's reconstruction error, while learning.")
     lambda_: float = _option(1e-3, "Weight of the L1 norm of the SAE's activations.")
-    beta: float = _option(2e-2, "Weight of the overlap between tasks, while separating.")
+    beta: float = _option(6e-2, "Weight of the overlap between tasks, while separating.")
     separate_alpha: float = _option(5.0, "The same as alpha, while separating.")
-    lr: float = _option(2e-3, "Learning rate.", POSITIVE)
-    weight_decay: float = _option(1.0, "Weight decay of AdamW, on every parameter.")
+    optimizer: str = _option(
+        "muon", "`muon` for the matrices of hidden layers and AdamW for the rest, or `adamw`.", None
+    )
+    lr: float = _option(4e-3, "Learning rate of AdamW.", POSITIVE)
+    weight_decay: float = _option(1.0, "Weight decay of AdamW.")
+    muon_lr: float = _option(0.03, "Learning rate of Muon.", POSITIVE)
+    muon_weight_decay: float = _option(0.1, "Weight decay of Muon.")
     clip: float = _option(1.0, "Largest norm of the gradient; 0 leaves it as it is.")
     batch_size: int = _option(256, "Examples in a step.", ONE_OR_MORE)
     warmup_steps: int = _option(20, "Steps over which the rate rises from zero.")
-    epochs: int = _option(170, "Limit of the whole run, both phases together.", ONE_OR_MORE)
+    epochs: int = _option(60, "Limit of the whole run, both phases together.", ONE_OR_MORE)
     separate_epochs: int = _option(
-        60,
+        18,
         "Epochs of the second phase: beta on, rate falling to zero. 0: no second phase. "
         "Unless given, fewer where epochs are fewer than the default.",
     )
     learnt_accuracy: float = _option(
-        0.98, "Validation accuracy that every task must reach before the second phase.", SHARE
+        0.95, "Validation accuracy that every task must reach before the second phase.", SHARE
     )
     validate_every: int = _option(1, "Epochs between validations.", ONE_OR_MORE)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.sae not in SAE_KINDS:
-            raise unknown_choice("sae", self.sae, SAE_KINDS)
+        for name, choices in (("sae", SAE_KINDS), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in choices:
+                raise unknown_choice(name, getattr(self, name), choices)
         divides = self.d_model % self.n_heads == 0
         _require(divides, "n_heads", self.n_heads, f"a divisor of {self.d_model}")
 
@@ -161,6 +168,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "lambda_": 1e-3,
         "beta": 0.0,
         "lr": 1e-3,
+        "optimizer": "adamw",
         "weight_decay": 1.0,
         "batch_size": 512,
         "warmup_steps": 0,

@@ -13,6 +13,11 @@ from torch import Tensor, nn
 # Computed in float32 in any precision: the gradient of a row is a sum over many examples.
 EMBEDDINGS = ("token_embedding", "prompt_positions", "answer_positions")
 
+# Weights of hidden layers. Queries and keys, which only place the attention, are learnt as soon with
+# AdamW, in less time.
+HIDDEN = ("encoder.", "decoder.", "sae.")
+NOT_HIDDEN = ("attention.query.weight", "attention.key.weight")
+
 
 class FlatGroup:
     """Parameters laid end to end: a float32 vector for the optimiser, and a copy to compute with.
@@ -52,7 +57,7 @@ class FlatGroup:
 
 
 class FlatParameters:
-    """All parameters of a model: embeddings in one vector, layers in another.
+    """All parameters of a model: embeddings, hidden matrices and the rest, in a vector each.
 
     Frozen parameters are in vectors of their own, which are not in `vectors`.
 
@@ -64,10 +69,12 @@ class FlatParameters:
     def __init__(self, model: nn.Module, precision: torch.dtype):
         members: dict[tuple[str, bool], dict[str, nn.Parameter]] = {}
         for name, parameter in model.named_parameters():
-            kind = "embeddings" if name.startswith(EMBEDDINGS) else "layers"
+            kind = _kind(name, parameter)
             members.setdefault((kind, parameter.requires_grad), {})[name] = parameter
-        types = {"embeddings": torch.float32, "layers": precision}
-        groups = {key: FlatGroup(named, types[key[0]]) for key, named in members.items()}
+        groups = {
+            key: FlatGroup(named, torch.float32 if key[0] == "embeddings" else precision)
+            for key, named in members.items()
+        }
         self.groups = list(groups.values())
         self.trained = {kind: group for (kind, is_trained), group in groups.items() if is_trained}
         self.vectors = {kind: group.vector for kind, group in self.trained.items()}
@@ -91,3 +98,11 @@ class FlatParameters:
             views = group.views(group.vector.detach().clone())
             weights |= zip(group.parameters, views, strict=True)
         return weights
+
+
+def _kind(name: str, parameter: nn.Parameter) -> str:
+    """Return the vector that a parameter belongs to."""
+    if name.startswith(EMBEDDINGS):
+        return "embeddings"
+    is_hidden = name.startswith(HIDDEN) and not name.endswith(NOT_HIDDEN)
+    return "matrices" if is_hidden and parameter.dim() == 2 else "layers"

@@ -12,6 +12,7 @@ from toytask_cli.objective import Coefficients, loss_sums, loss_terms
 from toytask_cli.recipe import Recipe
 from toytask_cli.training.cuda_graphs import Captured, Function, GraphedCallable
 from toytask_cli.training.flat_parameters import FlatParameters
+from toytask_cli.training.optimizers import make_optimizers
 from toytask_cli.training.validation import validate
 
 
@@ -43,13 +44,7 @@ class Engine:
         self.weights = FlatParameters(self.model, precision)
         device = next(model.parameters()).device
         self.rate, *self.coefficients = torch.zeros(1 + len(Coefficients._fields), device=device)
-        self.optimizer = torch.optim.AdamW(
-            self.weights.vectors.values(),
-            lr=self.rate,
-            weight_decay=recipe.weight_decay,
-            fused=True,
-            capturable=device.type == "cuda",
-        )
+        self.optimizers = make_optimizers(recipe, self.weights, self.rate, precision)
         self._create_optimizer_state()
         self._run_step: Callable[..., dict[str, Tensor]] = self._step
         self._run_validate: Callable[..., dict[str, Tensor]] = self._validate
@@ -77,7 +72,8 @@ class Engine:
         if self.recipe.clip > 0:
             vectors = self.weights.vectors.values()
             torch.nn.utils.clip_grad_norm_(vectors, self.recipe.clip, foreach=True)
-        self.optimizer.step()
+        for optimizer in self.optimizers:
+            optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
 
     def validate(
@@ -100,9 +96,11 @@ class Engine:
 
     def _create_optimizer_state(self) -> None:
         """Create the optimiser's state now, so that graphs and checkpoints find it in place."""
-        self.optimizer.step()  # at rate 0: it changes nothing
-        for vector in self.weights.vectors.values():
-            self.optimizer.state[vector]["step"].zero_()
+        for optimizer in self.optimizers:
+            optimizer.step()  # at rate 0: it changes nothing
+            for state in optimizer.state.values():
+                for tensor in state.values():
+                    tensor.zero_()
 
     def _undo(self, capture: Callable[[Function], Captured], step: Function) -> Captured:
         """Capture a step, and undo the steps that the capture took."""
@@ -124,6 +122,7 @@ class Engine:
         state: dict[str, Tensor] = {}
         for name, vector in self.weights.vectors.items():
             state[f"weights.{name}"] = vector
-            for key, value in self.optimizer.state[vector].items():
-                state[f"optimizer.{name}.{key}"] = value
+            for optimizer in self.optimizers:
+                for key, value in optimizer.state.get(vector, {}).items():
+                    state[f"optimizer.{name}.{key}"] = value
         return state
