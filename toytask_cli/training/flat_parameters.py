@@ -13,8 +13,8 @@ from torch import Tensor, nn
 # Computed in float32 in any precision: the gradient of a row is a sum over many examples.
 EMBEDDINGS = ("token_embedding", "prompt_positions", "answer_positions")
 
-# Weights of hidden layers. Queries and keys, which only place the attention, are learnt as soon with
-# AdamW, in less time.
+# Matrices of these layers are hidden ones, which Muon can update; without queries and keys, which
+# AdamW learns in as many epochs and less time.
 HIDDEN = ("encoder.", "decoder.", "sae.")
 NOT_HIDDEN = ("attention.query.weight", "attention.key.weight")
 

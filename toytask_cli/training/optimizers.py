@@ -1,4 +1,4 @@
-"""The optimisers of a recipe: AdamW alone, or Muon for the hidden matrices and AdamW for the rest."""
+"""The optimisers of a recipe: AdamW alone, or Muon for hidden matrices and AdamW for the rest."""
 
 import torch
 from torch import Tensor
