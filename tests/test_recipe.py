@@ -44,7 +44,7 @@ def test_the_split_follows_the_seed_unless_it_is_given():
 
 def test_a_short_run_has_epochs_to_learn_in_unless_separate_epochs_are_given():
     assert resolve("default", {"epochs": 40}).separate_epochs == 12
-    assert resolve("default", {"epochs": 400}).separate_epochs == 60
+    assert resolve("default", {"epochs": 400}).separate_epochs == 18
     assert resolve("default", {"epochs": 40, "separate_epochs": 40}).separate_epochs == 40
     assert resolve("article", {"epochs": 40}).separate_epochs == 0
 

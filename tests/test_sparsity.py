@@ -16,7 +16,7 @@ from toytask_cli.analysis.sparsity import (
 from toytask_cli.dataset import Examples, build_grid, pad_to
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.model import Transformer, new_model
-from toytask_cli.objective import Coefficients, combine, measure
+from toytask_cli.objective import Coefficients, loss_sums, loss_terms
 from toytask_cli.recipe import resolve
 from toytask_cli.tokenizer import PAD
 
@@ -63,13 +63,12 @@ def test_cross_entropy_and_l1_agree_with_the_objective(model: Transformer) -> No
     examples = GRID.split("test")
     with torch.no_grad():
         out = model(examples.prompts, examples.answers[:, :-1])
-        terms = combine(
-            measure(out, examples.answers, examples.tasks, 3), Coefficients(1.0, 1e-3, 0.0)
-        )
+        sums = loss_sums(out, examples.answers, examples.tasks, 3)
+        terms = loss_terms(sums, Coefficients(1.0, 1e-3, 0.0))
     report, _ = measure_sparsity(model, GRID, "test")
-    assert report.all.ce_loss == pytest.approx(float(terms.ce), rel=1e-5)
-    assert report.all.l1 == pytest.approx(float(terms.l1), rel=1e-5)
-    assert report.all.mse == pytest.approx(float(terms.mse), rel=1e-5)
+    assert report.all.ce_loss == pytest.approx(float(terms["ce"]), rel=1e-5)
+    assert report.all.l1 == pytest.approx(float(terms["l1"]), rel=1e-5)
+    assert report.all.mse == pytest.approx(float(terms["mse"]), rel=1e-5)
 
 
 def test_a_perfect_reconstruction_costs_nothing_and_explains_everything(model: Transformer) -> None:
