@@ -124,7 +124,7 @@ class Recipe(DataSpec):
     position_scale: float = _option(0.1, "Standard deviation of the initial positions.")
     alpha: float = _option(1.0, "Weight of the SAE's reconstruction error, while learning.")
     lambda_: float = _option(1e-3, "Weight of the L1 norm of the SAE's activations.")
-    beta: float = _option(6e-2, "Weight of the overlap between tasks, while separating.")
+    beta: float = _option(1e-1, "Weight of the overlap between tasks, while separating.")
     separate_alpha: float = _option(5.0, "The same as alpha, while separating.")
     optimizer: str = _option(
         "muon", "`muon` for the matrices of hidden layers and AdamW for the rest, or `adamw`.", None
