@@ -46,7 +46,7 @@ LOSS_TERMS = {
 
 
 class Coefficients(NamedTuple):
-    """What the terms other than CE are multiplied by, as numbers or tensors []."""
+    """The factors of the terms other than CE, as numbers or tensors []."""
 
     alpha: float | Tensor
     lambda_: float | Tensor

@@ -1,4 +1,4 @@
-"""What a person types as a prompt: `47+23`, `47C23`, `47 c 23`, `B47+23E`."""
+"""Prompts as a person types them: `47+23`, `47C23`, `47 c 23`, `B47+23E`."""
 
 import re
 from collections.abc import Sequence

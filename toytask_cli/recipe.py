@@ -51,7 +51,7 @@ def option_of(name: str) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
-    """What decides the examples and the split of each."""
+    """The settings that determine the examples and the split of each."""
 
     tasks: tuple[str, ...] = _option(
         ("sum", "concat"), "Tasks to learn, separated by commas.", None
@@ -112,7 +112,7 @@ class DataSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe(DataSpec):
-    """All that decides a trained model, apart from the machine."""
+    """All settings that determine a trained model, apart from the machine."""
 
     seed: int = _option(0, "Seed of initial weights, batches and, unless given, the split.")
     d_model: int = _option(256, "Width of the residual stream.", ONE_OR_MORE)
@@ -127,7 +127,10 @@ class Recipe(DataSpec):
     beta: float = _option(1e-1, "Weight of the overlap between tasks, while separating.")
     separate_alpha: float = _option(5.0, "The same as alpha, while separating.")
     optimizer: str = _option(
-        "muon", "`muon` for the matrices of hidden layers and AdamW for the rest, or `adamw`.", None
+        "muon",
+        "`muon` for the matrices of hidden layers and AdamW for the rest; or `adamw` for all, which "
+        "needs a lower lr.",
+        None,
     )
     lr: float = _option(4e-3, "Learning rate of AdamW.", POSITIVE)
     weight_decay: float = _option(1.0, "Weight decay of AdamW.")

@@ -43,7 +43,7 @@ DEFINITIONS = {
 
 
 class Scores(NamedTuple):
-    """How well each example's answer is predicted by teacher forcing, on the CPU."""
+    """Each example's exact match and loss by teacher forcing, on the CPU."""
 
     right: Tensor  # [n] bool, exact match
     loss: Tensor  # [n] mean cross-entropy over the answer's tokens, nats

@@ -1,4 +1,4 @@
-"""How much each neuron matters to each task.
+"""The importance of each neuron to each task.
 
 The importance of neuron i for task t is the mean increase of the loss when i alone is removed:
 
@@ -79,7 +79,7 @@ class NeuronScores(NamedTuple):
 
 @dataclass(frozen=True)
 class NeuronForTask:
-    """What one neuron is to one task; `DEFINITIONS` says what each number is."""
+    """The measurements of one neuron for one task; `DEFINITIONS` defines each number."""
 
     importance: float
     ci95: tuple[float, float]

@@ -20,7 +20,7 @@ CACHE_BYTES = 2**27
 
 
 class FiringStats(NamedTuple):
-    """Which answers are right and which neurons fire on matched pairs, on the CPU."""
+    """Right answers and firing neurons on matched pairs, on the CPU."""
 
     right: Tensor  # [task, pair] bool, exact match
     density: Tensor  # [task, d_sae] share of the task's answer positions where the neuron fires
@@ -93,7 +93,7 @@ class MatchedPairs:
 
 @dataclass(frozen=True)
 class PairCounts:
-    """How many operand pairs importance is measured on, and why others are not used."""
+    """The number of operand pairs that importance is measured on, and of those left out."""
 
     twin_elsewhere: int  # dropped: validation for some task, but in another split for another
     candidates: int  # validation for every task, and not kept back for the report

@@ -1,4 +1,4 @@
-"""Which neurons to remove for a task: the rule, its curve over tolerances, the random control.
+"""The choice of neurons to remove: the rule, its curve over tolerances, the random control.
 
 With r the removed task, k any kept task and τ the tolerance, neuron i is removed if its importance
 for r is > 0 and, for every k, its importance for k is ≤ 0, or is < τ and < its importance for r.

@@ -1,4 +1,4 @@
-"""How sparse the SAE is, how well it reconstructs, and which tasks its neurons fire for.
+"""Sparsity and reconstruction of the SAE, and the tasks that its neurons fire for.
 
 Every number is over the answer positions that are not padding, worked out from sums that add up
 over batches: memory does not grow with the data, and the batch size changes nothing.
@@ -66,7 +66,7 @@ class SparsityNumbers:
 
 @dataclass(frozen=True)
 class NeuronsByTasks:
-    """How many neurons fire for one task only, for several, for none."""
+    """The number of neurons that fire for one task only, for several, for none."""
 
     threshold: float
     one: int
@@ -88,7 +88,7 @@ class Sparsity:
 
 
 class SparsityTensors(NamedTuple):
-    """What the figures are drawn from."""
+    """The data of the figures."""
 
     density: Tensor  # [task, d_sae] share of the task's positions where the neuron fires
     mean_acts: Tensor  # [task, d_sae] mean activation over the task's positions

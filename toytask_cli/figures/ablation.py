@@ -1,4 +1,4 @@
-"""What a removal costs: over all tolerances, and before against after."""
+"""Figures of a removal: accuracy over all tolerances, and before against after."""
 
 from collections.abc import Mapping
 from typing import Any

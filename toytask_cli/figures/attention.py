@@ -1,4 +1,4 @@
-"""What each attention head attends to, for one prompt."""
+"""Figure of the attention pattern of each head, for one prompt."""
 
 from collections.abc import Sequence
 

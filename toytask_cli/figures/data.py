@@ -1,4 +1,4 @@
-"""What the heatmaps of one prompt are drawn from; needs neither torch nor matplotlib."""
+"""The data of the heatmaps of one prompt, without torch or matplotlib."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

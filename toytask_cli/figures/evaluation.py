@@ -1,4 +1,4 @@
-"""Which prompts are answered right, over the grid of operands."""
+"""Figure of right and wrong answers over the grid of operands."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""How important each neuron is to each task."""
+"""Figures of the importance of each neuron to each task."""
 
 from collections.abc import Sequence
 

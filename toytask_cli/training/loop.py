@@ -217,9 +217,9 @@ def read_back(*groups: Mapping[str, Tensor]) -> list[dict[str, Any]]:
     tensors = [tensor for group in groups for tensor in group.values()]
     numbers = iter(torch.cat([tensor.flatten().float() for tensor in tensors]).tolist())
 
-    def take(tensor: Tensor) -> Any:
+    def convert(tensor: Tensor) -> Any:
         values = [next(numbers) for _ in range(tensor.numel())]
         values = values if tensor.is_floating_point() else [int(value) for value in values]
         return values if tensor.dim() else values[0]
 
-    return [{name: take(tensor) for name, tensor in group.items()} for group in groups]
+    return [{name: convert(tensor) for name, tensor in group.items()} for group in groups]
