@@ -128,7 +128,7 @@ class Recipe(DataSpec):
     separate_alpha: float = _option(5.0, "The same as alpha, while separating.")
     optimizer: str = _option(
         "muon",
-        "`muon` for the matrices of hidden layers and AdamW for the rest; or `adamw` for all, which "
+        "`muon` for the matrices of hidden layers, AdamW for the rest; or `adamw` for all, which "
         "needs a lower lr.",
         None,
     )
