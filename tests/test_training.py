@@ -97,7 +97,7 @@ CHANGES = {
     "validation_fraction": 0.1, "split_seed": 9, "seed": 9, "d_model": 16, "n_heads": 4,
     "d_ff": 32, "sae": "absolute", "d_sae": 24, "token_scale": 0.2, "position_scale": 0.2,
     "alpha": 0.5, "separate_alpha": 0.5,
-    "lambda_": 0.1, "beta": 0.1, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.5,
+    "lambda_": 0.1, "beta": 0.3, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.5,
     "muon_lr": 1e-2, "muon_weight_decay": 0.5, "clip": 0.1, "batch_size": 8,
     "warmup_steps": 3, "epochs": 5, "separate_epochs": 1, "learnt_accuracy": 0.0,
     "validate_every": 3,
