@@ -57,7 +57,7 @@ class Attention(nn.Module):
         value = self._split_heads(self.value(source))
         scores = query @ key.mT / math.sqrt(query.shape[-1])
         if causal:
-            future = torch.ones_like(scores, dtype=torch.bool).triu(1)
+            future = scores.new_ones(scores.shape[-2:], dtype=torch.bool).triu(1)
             scores = scores.masked_fill(future, -math.inf)
         pattern = self.softmax(scores)  # [n, heads, queries, keys]
         return self.out((pattern @ value).transpose(1, 2).flatten(2))
