@@ -6,11 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toytask_cli.cli.common import Report, open_run, show_report, write_figures
+from toytask_cli.cli.neuron_maps import neuron_figures
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 from toytask_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from toytask_cli.analysis.importance import NeuronScores
 
 
 def ablate(
@@ -61,7 +64,7 @@ def ablate(
     name = name or ablation.default_name
     report = opened.write_ablation(name, asdict(ablation))
     if figures:
-        write_figures(opened, _figures(name, report))
+        write_figures(opened, _figures(name, report, scores))
     written = f"{opened.path}/ablations/{name}.json"
     next_command = ("chat", opened.path, "--ablation", name)
     show_report(report, json, print_ablation, written, next_command)
@@ -74,7 +77,14 @@ def _split_numbers(text: str) -> list[int]:
         raise UsageError(f"neurons is {text!r}: must be numbers, such as 462,479") from None
 
 
-def _figures(name: str, report: Report) -> "dict[str, Figure]":
+def _figures(name: str, report: Report, scores: "NeuronScores") -> "dict[str, Figure]":
+    from toytask_cli.analysis.operand_maps import at_all_operands
     from toytask_cli.figures.ablation import draw_bars, draw_curve
 
-    return {f"{name}-curve": draw_curve(report), f"{name}-bars": draw_bars(report)}
+    matched = at_all_operands(scores.matched.model, scores.matched.grid)
+    removed = set(report["neurons"])
+    return {
+        f"{name}-curve": draw_curve(report),
+        f"{name}-bars": draw_bars(report),
+        **neuron_figures(f"{name}-neurons", matched, scores.tensors, removed),
+    }

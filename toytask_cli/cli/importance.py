@@ -7,6 +7,7 @@ import typer
 
 from toytask_cli.cli.common import Report, open_run, show_report, write_figures
 from toytask_cli.cli.console import out, print_message, print_result, print_table
+from toytask_cli.cli.neuron_maps import neuron_figures
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 
 if TYPE_CHECKING:
@@ -32,23 +33,39 @@ def importance(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     figures: FiguresOption = True,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="Leave pairs blank in neurons' maps that training saw."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Score every neuron for every task by how much removing it increases the loss.
 
+    Describe every live neuron: its pattern over both operands, its tokens, its strongest prompts.
+
     Example: toytask importance runs/01 --pairs 50
     """
+    from toytask_cli.analysis.atlas import describe_neurons
     from toytask_cli.analysis.importance import report_importance, score_neurons
+    from toytask_cli.analysis.operand_maps import at_all_operands
 
     opened, grid, model = open_run(run, device)
     if method == "hooks":
         print_message("one neuron at a time: this takes minutes", style="dim")
     scores = score_neurons(model, grid, seed=seed, pairs=pairs, method=method)
     name = "importance" if pairs is None else "importance-sample"
-    opened.write_tensors(name, scores.tensors._asdict())
-    report = opened.write_report(name, {"seed": seed, **asdict(report_importance(scores))})
+    matched = at_all_operands(model, grid)
+    atlas, maps = describe_neurons(matched, scores.tensors.importance, scores.tensors.live)
+    measured, described = asdict(report_importance(scores)), asdict(atlas)
+    definitions = measured["definitions"] | described["definitions"]
+    values = {"seed": seed, **measured, **described, "definitions": definitions}
+    opened.write_tensors(name, scores.tensors._asdict() | maps._asdict())
+    report = opened.write_report(name, values)
     if figures:
-        write_figures(opened, _figures(name, grid.task_names, scores.tensors))
+        drawn = _figures(name, grid.task_names, scores.tensors)
+        prefix = name.replace("importance", "neurons")
+        drawn |= neuron_figures(prefix, matched, scores.tensors, unseen=unseen)
+        write_figures(opened, drawn)
     written = f"{opened.path}/reports/{name}.json and .safetensors"
     next_command = ("ablate", opened.path, "--remove", grid.task_names[-1])
     show_report(report, json, _print_report, written, next_command)
@@ -69,6 +86,8 @@ def _print_report(report: Report) -> None:
     _print_pairs(report["pairs"])
     _print_agreement(report)
     _print_joint(report["joint"])
+    for sentence in report["summary"].values():
+        print_result(sentence)
 
 
 def _print_top(report: Report) -> None:

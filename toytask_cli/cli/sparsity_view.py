@@ -27,13 +27,16 @@ ROWS: dict[str, tuple[str, Callable[..., str]]] = {
 }
 
 
-def print_sparsity(report: Report, block: str, view: "RenderableType") -> None:
+def print_sparsity(
+    report: Report, block: str, view: "RenderableType", last: "RenderableType | None" = None
+) -> None:
     """Print the whole report on stdout.
 
     Args:
         report: as it was written.
         block: what the block of the sample holds, in words.
         view: the block's values for the sample's prompt.
+        last: what to show beside it, at the end.
     """
     _print_numbers(report)
     _print_neurons_by_tasks(report)
@@ -45,6 +48,8 @@ def print_sparsity(report: Report, block: str, view: "RenderableType") -> None:
     out().print(view)
     if "positions" in sample:
         _print_strongest(sample["positions"])
+    if last is not None:
+        out().print(last)
 
 
 def _print_numbers(report: Report) -> None:

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from toytask_cli.analysis.ablation_report import left_and_kept, measured_on
-from toytask_cli.figures.style import COLOURS, panels, style
+from toytask_cli.figures.colours import COLOURS
+from toytask_cli.figures.style import panels, style
 
 Report = Mapping[str, Any]
 

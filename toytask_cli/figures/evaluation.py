@@ -9,7 +9,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from toytask_cli.figures.style import RIGHT, WRONG, rows_of_panels, style
+from toytask_cli.figures.colours import RIGHT, WRONG
+from toytask_cli.figures.style import rows_of_panels, style
 
 MAX_CELLS = 100  # on a side
 

@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
+from toytask_cli.figures.colours import COLOURS
 from toytask_cli.figures.data import ActivationMap
 from toytask_cli.figures.pairs import pair_panels
-from toytask_cli.figures.style import COLOURS, GUIDE, SIGNED_COLOURS, panels, style
+from toytask_cli.figures.style import GUIDE, SIGNED_COLOURS, panels, style
 
 Array = NDArray[np.float32]
 

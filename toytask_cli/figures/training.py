@@ -14,7 +14,8 @@ from matplotlib.ticker import (
     SymmetricalLogLocator,
 )
 
-from toytask_cli.figures.style import COLOURS, rows_of_panels, style
+from toytask_cli.figures.colours import COLOURS
+from toytask_cli.figures.style import rows_of_panels, style
 
 Record = Mapping[str, Any]
 
