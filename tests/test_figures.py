@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
+import pytest
 from matplotlib.colors import to_hex
 
 from toytask_cli.figures.colours import COLOURS, MAP_COLOURS, RIGHT, TASK_COLOURS, WRONG
@@ -29,8 +30,18 @@ def luminance(colour: str) -> float:
 def test_the_scale_of_activations_and_the_first_two_tasks_can_be_told_apart_in_grey():
     steps = [luminance(colour) ** (1 / 2.2) for colour in MAP_COLOURS]
     assert all(a - b > 0.1 for a, b in pairwise(steps))
-    first, second = sorted(map(luminance, TASK_COLOURS[:2]))
-    assert (second + 0.05) / (first + 0.05) > 1.9
+    assert contrast(*TASK_COLOURS[:2]) > 1.6
+
+
+def contrast(*colours: str) -> float:
+    """Return the contrast of two colours, as WCAG defines it."""
+    darker, lighter = sorted(map(luminance, colours))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("colour", [*TASK_COLOURS, *COLOURS.values()])
+def test_every_colour_stands_out_from_white(colour: str):
+    assert contrast(colour, "#ffffff") >= 3
 
 
 # Neurons
