@@ -1,6 +1,7 @@
 """Print the report of an ablation: accuracy before and after, in words, and over tolerances."""
 
 from itertools import compress
+from typing import TYPE_CHECKING
 
 from toytask_cli.analysis.ablation_report import (
     effect_in_words,
@@ -14,7 +15,11 @@ from toytask_cli.cli.console import (
     prediction_text,
     print_result,
     print_table,
+    task_texts,
 )
+
+if TYPE_CHECKING:
+    from rich.text import Text
 
 CURVE_LINES = 10
 BAR_WIDTH = 12
@@ -38,10 +43,11 @@ def print_ablation(report: Report) -> None:
 
 
 def _print_accuracy(report: Report) -> None:
-    rows = []
+    rows: list[list[str | Text]] = []
     test = report["test"]
-    for task in test["before"]:
-        name = f"{task} (removed)" if task in report["removed_tasks"] else task
+    for name, task in zip(task_texts(test["before"]), test["before"], strict=True):
+        if task in report["removed_tasks"]:
+            name.append(" (removed)")
         control = test["random_control"][task]
         ranges = [(test[when][task]["accuracy"], *test[when][task]["ci95"]) for when in WHEN]
         ranges.append((control["mean"], control["min"], control["max"]))
@@ -91,12 +97,14 @@ def _print_curve(report: Report) -> None:
     headings = ["tolerance", "neurons", left_heading, "", kept_heading, ""]
     width = CURVE_WIDTH + sum(max(len(h), SHARE_WIDTH) for h in (left_heading, kept_heading))
     shown = [bool(heading) or out().width >= width for heading in headings]
+    colours = {name.plain: name.style for name in task_texts(report["test"]["before"])}
+    of_left, of_kept = (colours[report[key][0]] for key in ("removed_tasks", "kept_tasks"))
     rows = []
     for point in _spaced(report["curve"], CURVE_LINES):
         left, kept = left_and_kept(report, "test", point["test"])
         cells: list[str | Text] = [
             f"{point['tolerance']:.15g}", str(point["n_neurons"]),
-            percent(left), Text(_bar(left), "red"), percent(kept), Text(_bar(kept), "green"),
+            percent(left), Text(_bar(left), of_left), percent(kept), Text(_bar(kept), of_kept),
         ]  # fmt: skip
         rows.append(compress(cells, shown))
     print_table(compress(headings, shown), rows)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toytask_cli.cli.common import Report, open_run, show_report, write_figures
-from toytask_cli.cli.console import out, print_message, print_result, print_table
+from toytask_cli.cli.console import out, print_message, print_result, print_table, task_texts
 from toytask_cli.cli.neuron_maps import neuron_figures
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 
@@ -105,7 +105,7 @@ def _print_top(report: Report) -> None:
             for row in rows[:TOP_SHOWN]
         )
         title = f"most important to {task}"
-        print_table(["neuron", *report["top"]], cells, title)
+        print_table(["neuron", *task_texts(report["top"])], cells, title)
 
 
 def _score(score: dict[str, Any], with_interval: bool) -> "Text":
@@ -137,7 +137,7 @@ def _print_agreement(report: Report) -> None:
         [label, *("-" if r is None else f"{r:.3f}" for r in report[key].values())]
         for key, label in kinds.items()
     )
-    print_table(["rank correlation", *report["top"]], rows)
+    print_table(["rank correlation", *task_texts(report["top"])], rows)
 
 
 def _print_joint(joint: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toytask_cli.cli.common import Report
-from toytask_cli.cli.console import out, percent, print_result, print_table
+from toytask_cli.cli.console import out, percent, print_result, print_table, task_texts
 from toytask_cli.cli.heatmap import cell_size, heatmap, largest
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ def _print_numbers(report: Report) -> None:
         numbers = (column[key] for column in columns.values())
         rows.append([label, *("-" if n is None else format_number(n) for n in numbers)])
     print_result(f"{report['d_sae']:,} neurons on the {report['split']} split of {report['run']}")
-    print_table(["", *columns], rows)
+    print_table(["", "all", *task_texts(report["tasks"])], rows)
 
 
 def _print_neurons_by_tasks(report: Report) -> None:
@@ -89,7 +89,7 @@ def _legend(size: int, values: list[float]) -> str:
     if min(values) >= 0:
         return text
     has_colour = out().is_terminal and not out().no_color
-    return text + ("; orange above 0, blue below" if has_colour else "; the sign is not shown")
+    return text + ("; purple above 0, green below" if has_colour else "; the sign is not shown")
 
 
 def _print_strongest(positions: list[dict[str, Any]]) -> None:

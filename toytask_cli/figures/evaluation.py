@@ -42,7 +42,7 @@ def draw_correctness(correctness: Mapping[str, NDArray[np.int8]]) -> Figure:
             _label_operands(axis.set_yticks, size, len(shares))
         are_shares = len(pairs) > MAX_CELLS**2
         scale = "share right: 1 (blue) to 0 (red)" if are_shares else "right (blue), wrong (red)"
-        figure.suptitle(f"{scale}, not measured (white)", fontsize=10)
+        figure.suptitle(f"answers over both operands: {scale}, not measured (white)", fontsize=11)
         return figure
 
 

@@ -8,12 +8,13 @@ from typing import Any
 import matplotlib
 import numpy as np
 import seaborn as sns
+from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from toytask_cli.figures.colours import MAP_COLOURS, TASK_COLOURS
+from toytask_cli.figures.colours import MAP_COLOURS, TASK_COLOURS, TASK_LINES
 
 WIDTH = 5.0  # inches of one panel
 HEIGHT = 3.8
@@ -33,8 +34,9 @@ def style() -> Iterator[None]:
         matplotlib.rc_context(),
         sns.axes_style("whitegrid"),
         sns.plotting_context("notebook", font_scale=0.9),
-        sns.color_palette(TASK_COLOURS),
     ):
+        tasks = cycler(color=TASK_COLOURS, linestyle=TASK_LINES)
+        matplotlib.rcParams["axes.prop_cycle"] = tasks
         yield
 
 
@@ -61,6 +63,7 @@ def png(figure: Figure) -> bytes:
     drawn, buffer = io.BytesIO(), io.BytesIO()
     figure.savefig(drawn, format="png", dpi=130)
     # A palette of 256 colours makes the file a third as large.
-    image = Image.open(drawn).convert("RGB").quantize(256, dither=Image.Dither.NONE)
-    image.save(buffer, format="png", optimize=True)
+    image = Image.open(drawn).convert("RGB")
+    quantized = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    quantized.save(buffer, format="png")
     return buffer.getvalue()

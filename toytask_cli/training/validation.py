@@ -23,7 +23,7 @@ Batch = tuple[Tensor, Tensor, Tensor]  # prompts, answers and tasks, as in `data
 # What `validate` returns beside the terms of the loss, in this order.
 EPOCH_METRICS = {
     "accuracy": Metric("exact match", "share of answers that match exactly, 0 to 1, by task"),
-    "l0": Metric("l0", "neurons that fire at a position, on average"),
+    "l0": Metric("firing neurons (l0)", "neurons that fire at a position, on average"),
     "dead_neurons": Metric("dead neurons", "neurons that fire at no position of the split"),
 }
 
