@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import COMPETENT, Command, options
 
-from toytask_cli.cli.ablation_view import _kept_in_words, _loss_in_words
+from toytask_cli.analysis.ablation_report import _kept_in_words, _loss_in_words
 from toytask_cli.cli.console import prediction_text
 
 pytestmark = pytest.mark.usefixtures("run")
