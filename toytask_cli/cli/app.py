@@ -1,6 +1,7 @@
 """The command `toytask`: its subcommands, and how errors are shown."""
 
 import atexit
+import os
 import signal
 import sys
 import warnings
@@ -40,6 +41,8 @@ for name, command in COMMANDS.items():
 
 debug = False
 
+TERMINAL_SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")  # environment variables
+
 
 @app.callback(invoke_without_command=True)
 def toytask(
@@ -56,6 +59,8 @@ def toytask(
         print(f"toytask {__version__}")
     elif context.invoked_subcommand is None:
         print(context.get_help())
+    else:
+        _check_current_directory()
 
 
 def main() -> None:
@@ -63,6 +68,9 @@ def main() -> None:
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a closed stream is None
             stream.reconfigure(errors=register_encoding_fallback())
+    for variable in TERMINAL_SIZES:
+        if not os.environ.get(variable, "0").isdecimal():  # rich and typer fail on some values
+            del os.environ[variable]
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         sys.exit(app(standalone_mode=False))
@@ -76,6 +84,16 @@ def main() -> None:
     finally:
         # Only the interpreter's own shutdown follows, where an interrupt would be a traceback.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _check_current_directory() -> None:
+    """Raise a ToytaskError if the current directory is gone; PyTorch cannot compute without one."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ToytaskError(
+            f"cannot use the current directory ({error.strerror}): change to another one"
+        ) from error
 
 
 def _explain(error: Exception) -> tuple[str, int] | None:
