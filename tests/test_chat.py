@@ -186,6 +186,7 @@ def test_a_person_whose_answers_go_through_a_pipe_gets_a_prompt(run):
     child.expect("\n> ")
     child.sendeof()
     assert leave(child) == 0
+    assert child.before.endswith("\r\n")
 
 
 def test_ctrl_c_ends_a_slow_command_and_not_the_chat(run, tmp_path):

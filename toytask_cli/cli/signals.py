@@ -45,7 +45,7 @@ class StopRequest:
 
 @contextmanager
 def stop_on_signal(print_message: Callable[[str], None]) -> Iterator[StopRequest]:
-    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, the second to `SystemExit`.
+    """Turn the first SIGINT, SIGTERM or SIGHUP into a request to stop, a second to `SystemExit`.
 
     SIGHUP is ignored under `nohup`, and when it comes second: as a terminal closes, the kernel and
     the shell may both send one.

@@ -9,7 +9,7 @@ from typing import cast
 
 from toytask_cli.cli.encoding_fallback import register_encoding_fallback
 
-TERMINAL_SIZE = re.compile(r"0*[1-9]\d{0,3}", re.ASCII)  # columns or lines
+TERMINAL_SIZE = re.compile(r"0*[1-9]\d{0,5}", re.ASCII)  # columns or lines
 
 
 class MessageStream(TextIOWrapper):

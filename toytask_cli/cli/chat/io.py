@@ -148,11 +148,15 @@ def _blocks_of_lines() -> Iterator[list[str]]:
 
 
 def _read_block() -> bytes:
-    """Read what has arrived; a person at a terminal gets a prompt there, beside the answers."""
-    if sys.stdin.isatty() and err().is_terminal:
-        time.sleep(PIPE_SECONDS)
-        err().print(PROMPT, end="")
-    return cast(BufferedReader, sys.stdin.buffer).read1(BLOCK)
+    """Read what has arrived; where a person types, print a prompt, even if answers go elsewhere."""
+    stdin = cast(BufferedReader, sys.stdin.buffer)
+    if not (sys.stdin.isatty() and err().is_terminal):
+        return stdin.read1(BLOCK)
+    time.sleep(PIPE_SECONDS)
+    err().print(PROMPT, end="")
+    block = stdin.read1(BLOCK)
+    err().print(end="" if block else "\n")  # Ctrl-D ends no line
+    return block
 
 
 def _decode(line: bytearray) -> str:

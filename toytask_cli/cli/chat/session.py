@@ -80,7 +80,7 @@ class Chat:
     def ablate(self, tasks: Sequence[str], tolerance: float | None) -> str:
         """Add a column with these tasks removed; return its name.
 
-        Neurons and name are those of `toytask ablate`, unless something else is saved under it.
+        Neurons and name are those of `toytask ablate`, unless another removal has that name.
 
         Raises:
             UsageError: an unknown task, every task, or a tolerance below 0.
