@@ -65,9 +65,9 @@ class Engine:
     def _step(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> dict[str, Tensor]:
         self.weights.sync_weights()
         output = self.model(prompts, answers[:, :-1])
-        terms = loss_terms(
-            loss_sums(output, answers, tasks, self.n_tasks), Coefficients(*self.coefficients)
-        )
+        sums = loss_sums(output, answers, tasks, self.n_tasks)
+        coefficients = Coefficients(*self.coefficients)
+        terms = loss_terms(sums, coefficients, self.model.sae.sparsity_penalty)
         self.weights.backward(terms["loss"])
         if self.recipe.clip > 0:
             vectors = self.weights.vectors.values()

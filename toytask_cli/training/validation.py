@@ -16,14 +16,12 @@ from toytask_cli.objective import (
     loss_terms,
     one_hot,
 )
-from toytask_cli.tokenizer import PAD
 
 Batch = tuple[Tensor, Tensor, Tensor]  # prompts, answers and tasks, as in `dataset.Examples`
 
 # What `validate` returns beside the terms of the loss, in this order.
 EPOCH_METRICS = {
     "accuracy": Metric("exact match", "share of answers that match exactly, 0 to 1, by task"),
-    "l0": Metric("l0", "neurons that fire at a position, on average"),
     "dead_neurons": Metric("dead neurons", "neurons that fire at no position of the split"),
 }
 
@@ -38,19 +36,15 @@ def validate(
         `LOSS_TERMS`, [] each, and `EPOCH_METRICS`, [n_tasks] or []; all on the device, which is not
         waited for.
     """
-    sums, correct, examples, firing = [], [], [], []
+    sums, correct, examples = [], [], []
     for prompts, answers, tasks in batches:
         output = model(prompts, answers[:, :-1])
         sums.append(loss_sums(output, answers, tasks, n_tasks))
         of_task = one_hot(tasks, n_tasks)
         correct.append(of_task @ exact_match(output.logits, answers).float())
         examples.append(of_task.sum(dim=1))
-        # `sign` and not `> 0`: booleans are summed as int64, four times as slowly.
-        n_firing = output.acts.sign().sum(dim=-1, dtype=torch.float32)
-        firing.append((n_firing * (answers[:, 1:] != PAD)).sum())
     total = reduce(add, sums)
-    return loss_terms(total, coefficients) | {
+    return loss_terms(total, coefficients, model.sae.sparsity_penalty) | {
         "accuracy": torch.stack(correct).sum(dim=0) / torch.stack(examples).sum(dim=0),
-        "l0": torch.stack(firing).sum() / total.positions.sum(),
         "dead_neurons": (total.acts.sum(dim=0) == 0).sum(),
     }
