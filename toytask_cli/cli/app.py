@@ -16,6 +16,7 @@ from toytask_cli.cli.chat.command import chat
 from toytask_cli.cli.console import print_error
 from toytask_cli.cli.data import data
 from toytask_cli.cli.eval import eval_
+from toytask_cli.cli.export import export
 from toytask_cli.cli.importance import importance
 from toytask_cli.cli.sparsity import sparsity
 from toytask_cli.cli.streams import discard_unwritten
@@ -31,12 +32,15 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ablate": ablate,
     "chat": chat,
 }
+MORE_COMMANDS: dict[str, Callable[..., None]] = {"export": export}
 
 app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 for name, command in COMMANDS.items():
     app.command(name)(command)
+for name, command in MORE_COMMANDS.items():
+    app.command(name, rich_help_panel="More commands")(command)
 
 debug = False
 

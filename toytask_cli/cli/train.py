@@ -141,7 +141,11 @@ def _resolve(
                 option = option_of(name)
                 raise UsageError(f"{option} is settled by {data}: leave it out, or --data")
         layers.append(spec)
-    return resolve(preset, *layers, overrides)
+    full = resolve(preset, *layers, overrides)
+    # A recipe file can hold the settings of the kind of SAE that --sae replaces.
+    for layer in [overrides] if "sae" in overrides else [*layers, overrides]:
+        full.check_settings(layer)
+    return full
 
 
 def _refuse_beside_resume(overrides: dict[str, Any], others: dict[str, Any]) -> None:
