@@ -152,7 +152,9 @@ class Recipe(DataSpec):
     muon_lr: float = _option(0.03, "Learning rate of Muon.", POSITIVE)
     muon_weight_decay: float = _option(0.1, "Weight decay of Muon.")
     clip: float = _option(1.0, "Largest norm of the gradient; 0 leaves it as it is.")
-    batch_size: int = _option(256, "Examples in a step.", ONE_OR_MORE)
+    batch_size: int = _option(
+        256, "Examples in a step. Unless given, 128 for each task.", ONE_OR_MORE
+    )
     warmup_steps: int = _option(20, "Steps over which the rate rises from zero.")
     epochs: int = _option(60, "Limit of the whole run, both phases together.", ONE_OR_MORE)
     separate_epochs: int = _option(
@@ -206,8 +208,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     """Return a preset with layers of field values over it; the last layer wins.
 
-    Unless a layer sets them, `split_seed` is the seed, and `separate_epochs` shrinks with `epochs`
-    below the default, so that a short run has epochs to learn in.
+    Unless a layer sets them, `split_seed` is the seed, `batch_size` grows with the number of tasks,
+    and `separate_epochs` shrinks with `epochs` below the default, so that a short run has epochs to
+    learn in. With fewer examples of each task in a step, six tasks do not learn to add.
 
     Raises:
         UsageError: an unknown preset, or a value out of range.
@@ -221,6 +224,8 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     # Checked before it becomes `split_seed`, so that an error names the option that was given.
     require(0 <= seed <= LARGEST_INT, "seed", seed, f"0 to {LARGEST_INT}")
     values.setdefault("split_seed", seed)
+    growth = len(values.get("tasks", Recipe.tasks)) / len(Recipe.tasks)
+    values.setdefault("batch_size", int(Recipe.batch_size * growth))
     share = values.get("epochs", Recipe.epochs) / Recipe.epochs
     values.setdefault("separate_epochs", int(Recipe.separate_epochs * min(1, share)))
     return Recipe(**values)
