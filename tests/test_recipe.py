@@ -1,4 +1,5 @@
 import json
+import math
 from dataclasses import fields
 
 import pytest
@@ -87,6 +88,13 @@ def test_a_value_of_the_wrong_kind_is_refused(key, value):
 def test_a_value_out_of_range_is_a_usage_error(values):
     with pytest.raises(UsageError):
         resolve("default", values)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Recipe) if f.type is float])
+@pytest.mark.parametrize("value", [3.5e38, -1e39, 1e-39, math.inf, math.nan])
+def test_what_float32_does_not_hold_is_a_usage_error(name, value):
+    with pytest.raises(UsageError, match=f"{key_of(name)} is .*: must be a finite number, 0 or"):
+        resolve("default", {name: value})
 
 
 def test_any_number_of_heads_that_divides_the_width_is_valid():

@@ -5,7 +5,6 @@ training. A field's help and its valid values are written beside it; the command
 for each field.
 """
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
@@ -18,6 +17,7 @@ OPTIMIZERS = ("muon", "adamw")
 SAE_KINDS = ("relu",)  # each has a class in `sae.SAE_CLASSES`
 MAX_DIGITS = 3
 LARGEST_INT = 2**63 - 1
+SMALLEST_FLOAT, LARGEST_FLOAT = 2.0**-126, (2 - 2**-23) * 2.0**127  # of float32
 
 
 class Valid(NamedTuple):
@@ -236,7 +236,9 @@ def _check(name: str, value: Any, valid: Valid | None) -> None:
     if isinstance(value, int):
         _require(value <= LARGEST_INT, name, value, f"{LARGEST_INT} at most")
     if isinstance(value, float):
-        _require(math.isfinite(value), name, value, "a finite number")
+        is_held = value == 0 or SMALLEST_FLOAT <= abs(value) <= LARGEST_FLOAT
+        held = f"a finite number, 0 or {SMALLEST_FLOAT:.2g} to {LARGEST_FLOAT:.2g} in size"
+        _require(is_held, name, value, held)
     if valid:
         _require(valid.check(value), name, value, valid.words)
 

@@ -1,6 +1,7 @@
 """`toytask ablate`: remove a task's neurons together; measure what is lost and what is kept."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -62,11 +63,11 @@ def ablate(
     )  # fmt: skip
     name = name or ablation.default_name
     report = opened.write_ablation(name, asdict(ablation))
-    if figures:
-        write_figures(opened, _figures(name, report))
     written = f"{opened.path}/ablations/{name}.json"
     next_command = ("chat", opened.path, "--ablation", name)
     show_report(report, json, print_ablation, written, next_command)
+    if figures:
+        write_figures(opened, partial(_figures, name, report))
 
 
 def _split_numbers(text: str) -> list[int]:

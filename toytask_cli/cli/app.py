@@ -1,6 +1,7 @@
 """The command `toytask`: its subcommands, and how errors are shown."""
 
 import atexit
+import os
 import signal
 import sys
 import warnings
@@ -55,6 +56,8 @@ def toytask(
         print(f"toytask {__version__}")
     elif context.invoked_subcommand is None:
         print(context.get_help())
+    else:
+        _check_current_directory()
 
 
 def main() -> None:
@@ -77,6 +80,16 @@ def main() -> None:
         discard_unwritten()
         # Only the interpreter's own shutdown follows, where an interrupt would be a traceback.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _check_current_directory() -> None:
+    """Raise a ToytaskError if the current directory is gone; PyTorch cannot compute without one."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ToytaskError(
+            f"cannot use the current directory ({error.strerror}): change to another one"
+        ) from error
 
 
 def _explain(error: Exception) -> tuple[str, int] | None:

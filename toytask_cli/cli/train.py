@@ -1,5 +1,6 @@
 """`toytask train`: learn the tasks and separate them, in a new run directory."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -98,7 +99,7 @@ def _train(session: "Session", figures: bool, json: bool) -> None:
         _show_trained(session, report, is_interrupted, json)
     finally:  # even if nobody reads stdout any more; last, so that a failure hides nothing
         if figures and "validation" in report:
-            write_figures(session.run, _figures(session))
+            write_figures(session.run, partial(_figures, session))
         if is_interrupted:
             raise typer.Exit(stop.exit_code)
 
@@ -194,7 +195,7 @@ def _show_finished(session: "Session", figures: bool, json: bool) -> None:
     print_message(f"{path} has finished after {epochs} epochs: nothing to do")
     print_next("eval", path)
     if figures and not session.run.has_figure("accuracy"):
-        write_figures(session.run, _figures(session))
+        write_figures(session.run, partial(_figures, session))
 
 
 def _figures(session: "Session") -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The measurements at an epoch's end: the loss and its terms, and how the tasks and neurons do."""
 
 from collections.abc import Iterable
-from functools import reduce
+from functools import partial, reduce
 from operator import add
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from toytask_cli.model import Transformer
 from toytask_cli.objective import (
     Coefficients,
+    LossSums,
     Metric,
     exact_match,
     loss_sums,
@@ -17,6 +19,7 @@ from toytask_cli.objective import (
     one_hot,
 )
 from toytask_cli.tokenizer import PAD
+from toytask_cli.training.workers import Workers
 
 Batch = tuple[Tensor, Tensor, Tensor]  # prompts, answers and tasks, as in `dataset.Examples`
 
@@ -28,9 +31,24 @@ EPOCH_METRICS = {
 }
 
 
-@torch.no_grad()
+class ValidationSums(NamedTuple):
+    """Sums over one batch, on the device."""
+
+    loss: LossSums
+    correct: Tensor  # [task] answers that match exactly
+    examples: Tensor  # [task]
+    firing: Tensor  # [] pairs of a position and a firing neuron
+
+    def __add__(self, other: "ValidationSums") -> "ValidationSums":  # type: ignore[override]
+        return ValidationSums(*map(add, self, other))
+
+
 def validate(
-    model: Transformer, batches: Iterable[Batch], n_tasks: int, coefficients: Coefficients
+    model: Transformer,
+    batches: Iterable[Batch],
+    n_tasks: int,
+    coefficients: Coefficients,
+    workers: Workers,
 ) -> dict[str, Tensor]:
     """Measure a model over all positions of all batches that are not padding.
 
@@ -38,19 +56,24 @@ def validate(
         `LOSS_TERMS`, [] each, and `EPOCH_METRICS`, [n_tasks] or []; all on the device, which is not
         waited for.
     """
-    sums, correct, examples, firing = [], [], [], []
-    for prompts, answers, tasks in batches:
-        output = model(prompts, answers[:, :-1])
-        sums.append(loss_sums(output, answers, tasks, n_tasks))
-        of_task = one_hot(tasks, n_tasks)
-        correct.append(of_task @ exact_match(output.logits, answers).float())
-        examples.append(of_task.sum(dim=1))
-        # `sign` and not `> 0`: booleans are summed as int64, four times as slowly.
-        n_firing = output.acts.sign().sum(dim=-1, dtype=torch.float32)
-        firing.append((n_firing * (answers[:, 1:] != PAD)).sum())
-    total = reduce(add, sums)
-    return loss_terms(total, coefficients) | {
-        "accuracy": torch.stack(correct).sum(dim=0) / torch.stack(examples).sum(dim=0),
-        "l0": torch.stack(firing).sum() / total.positions.sum(),
-        "dead_neurons": (total.acts.sum(dim=0) == 0).sum(),
+    total = reduce(add, workers.map(partial(_sums, model, n_tasks), batches))
+    return loss_terms(total.loss, coefficients) | {
+        "accuracy": total.correct / total.examples,
+        "l0": total.firing / total.loss.positions.sum(),
+        "dead_neurons": (total.loss.acts.sum(dim=0) == 0).sum(),
     }
+
+
+@torch.no_grad()
+def _sums(model: Transformer, n_tasks: int, batch: Batch) -> ValidationSums:
+    prompts, answers, tasks = batch
+    output = model(prompts, answers[:, :-1])
+    of_task = one_hot(tasks, n_tasks)
+    # `sign` and not `> 0`: booleans are summed as int64, four times as slowly.
+    n_firing = output.acts.sign().sum(dim=-1, dtype=torch.float32)
+    return ValidationSums(
+        loss=loss_sums(output, answers, tasks, n_tasks),
+        correct=of_task @ exact_match(output.logits, answers).float(),
+        examples=of_task.sum(dim=1),
+        firing=(n_firing * (answers[:, 1:] != PAD)).sum(),
+    )
