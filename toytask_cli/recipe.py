@@ -6,12 +6,12 @@ for each field.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
 from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_choice
-from toytask_cli.tasks import find_tasks
+from toytask_cli.tasks import TASKS, find_tasks
 
 SPLIT_BY = ("pair", "example")
 OPTIMIZERS = ("muon", "adamw")
@@ -49,6 +49,12 @@ def option_of(name: str) -> str:
     return f"--{key_of(name).replace('_', '-')}"
 
 
+def choices_of(name: str) -> Collection[str]:
+    """Return the names that a field can hold, or none if it holds anything else."""
+    choices = {"tasks": TASKS, "split_by": SPLIT_BY, "sae": SAE_KINDS, "optimizer": OPTIMIZERS}
+    return choices.get(name, ())
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """The settings that determine the examples and the split of each."""
@@ -70,12 +76,13 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            _check(f.name, getattr(self, f.name), f.metadata["valid"])
+            value, choices = getattr(self, f.name), choices_of(f.name)
+            if choices and isinstance(value, str) and value not in choices:
+                raise unknown_choice(f.name, value, choices)
+            _check(f.name, value, f.metadata["valid"])
         find_tasks(self.tasks)
         different = len(set(self.tasks)) == len(self.tasks) >= 2
         _require(different, "tasks", ",".join(self.tasks), "two or more different tasks")
-        if self.split_by not in SPLIT_BY:
-            raise unknown_choice("split_by", self.split_by, SPLIT_BY)
         _require(
             self.train_fraction + self.validation_fraction <= 1 + 1e-9,
             "validation_fraction",
@@ -152,9 +159,6 @@ class Recipe(DataSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, choices in (("sae", SAE_KINDS), ("optimizer", OPTIMIZERS)):
-            if getattr(self, name) not in choices:
-                raise unknown_choice(name, getattr(self, name), choices)
         divides = self.d_model % self.n_heads == 0
         _require(divides, "n_heads", self.n_heads, f"a divisor of {self.d_model}")
 
