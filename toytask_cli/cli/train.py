@@ -42,7 +42,7 @@ def train(
         Path | None,
         typer.Option(
             metavar="FILE.json",
-            help="Recipe fields that win over the preset; or a run's config.json; or -, which reads "
+            help="Recipe fields that win over the preset; or a run's config.json; or - for "
             "standard input.",
         ),
     ] = None,
