@@ -5,12 +5,12 @@ training. A field's help and its valid values are written beside it; the command
 for each field.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from toytask_cli.errors import ToytaskError, UsageError, unknown_choice
-from toytask_cli.tasks import find_tasks
+from toytask_cli.tasks import TASKS, find_tasks
 from toytask_cli.valid import (
     DIGITS,
     INNER_SHARE,
@@ -43,6 +43,12 @@ def option_of(name: str) -> str:
     return f"--{key_of(name).replace('_', '-')}"
 
 
+def choices_of(name: str) -> Collection[str]:
+    """Return the names that a field can hold, or none if it holds anything else."""
+    choices = {"tasks": TASKS, "split_by": SPLIT_BY, "sae": SAE_KINDS, "optimizer": OPTIMIZERS}
+    return choices.get(name, ())
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """The settings that determine the examples and the split of each."""
@@ -64,12 +70,13 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            check_value(f.name, getattr(self, f.name), f.metadata["valid"])
+            value, choices = getattr(self, f.name), choices_of(f.name)
+            if choices and isinstance(value, str) and value not in choices:
+                raise unknown_choice(f.name, value, choices)
+            check_value(f.name, value, f.metadata["valid"])
         find_tasks(self.tasks)
         different = len(set(self.tasks)) == len(self.tasks) >= 2
         require(different, "tasks", ",".join(self.tasks), "two or more different tasks")
-        if self.split_by not in SPLIT_BY:
-            raise unknown_choice("split_by", self.split_by, SPLIT_BY)
         require(
             self.train_fraction + self.validation_fraction <= 1 + 1e-9,
             "validation_fraction",
@@ -169,9 +176,6 @@ class Recipe(DataSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, choices in (("sae", SAE_KINDS), ("optimizer", OPTIMIZERS)):
-            if getattr(self, name) not in choices:
-                raise unknown_choice(name, getattr(self, name), choices)
         divides = self.d_model % self.n_heads == 0
         require(divides, "n_heads", self.n_heads, f"a divisor of {self.d_model}")
         for name in {"k", "target_l0"}.intersection(self.settings()):
