@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, Self
 
 from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_choice
+from toytask_cli.folds import parse_fold
 from toytask_cli.tasks import find_tasks
 
 SPLIT_BY = ("pair", "example")
@@ -59,7 +60,8 @@ class DataSpec:
     digits: int = _option(2, f"Operands have up to this many digits ({DIGITS.words}).", DIGITS)
     split_by: str = _option(
         "pair",
-        "Split by operand `pair`, so that 12+34 and 12C34 stay together, or by `example`.",
+        "Split by operand `pair`, so that 12+34 and 12C34 stay together, or by `example`; "
+        "`fold-1-of-5` tests the first of five disjoint fifths of the pairs.",
         None,
     )
     train_fraction: float = _option(0.3, "Share of the data to train on.", INNER_SHARE)
@@ -74,8 +76,8 @@ class DataSpec:
         find_tasks(self.tasks)
         different = len(set(self.tasks)) == len(self.tasks) >= 2
         _require(different, "tasks", ",".join(self.tasks), "two or more different tasks")
-        if self.split_by not in SPLIT_BY:
-            raise unknown_choice("split_by", self.split_by, SPLIT_BY)
+        if self.split_by not in SPLIT_BY and not parse_fold(self.split_by):
+            raise unknown_choice("split_by", self.split_by, (*SPLIT_BY, "fold-1-of-5"))
         _require(
             self.train_fraction + self.validation_fraction <= 1 + 1e-9,
             "validation_fraction",

@@ -19,6 +19,7 @@ from toytask_cli.cli.encoding_fallback import register_encoding_fallback
 from toytask_cli.cli.eval import eval_
 from toytask_cli.cli.importance import importance
 from toytask_cli.cli.sparsity import sparsity
+from toytask_cli.cli.study import study
 from toytask_cli.cli.train import train
 from toytask_cli.errors import ToytaskError
 
@@ -31,12 +32,15 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ablate": ablate,
     "chat": chat,
 }
+MORE_COMMANDS: dict[str, Callable[..., None]] = {"study": study}
 
 app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 for name, command in COMMANDS.items():
     app.command(name)(command)
+for name, command in MORE_COMMANDS.items():
+    app.command(name, rich_help_panel="Beyond one run")(command)
 
 debug = False
 

@@ -119,13 +119,7 @@ def _resolve(
     """Return the recipe: options beat data, data beats the recipe file, and that the preset."""
     layers = []
     if recipe is not None:
-        from toytask_cli.runs import files
-
-        with files.reading(recipe, "name a JSON file"):
-            values = files.read_object(recipe)
-        # A run's config.json holds its recipe beside what it was trained on.
-        values = values["recipe"] if isinstance(values.get("recipe"), dict) else values
-        layers.append(checked_values(Recipe, values, str(recipe)))
+        layers.append(read_recipe(recipe))
     if data is not None:
         from toytask_cli.runs.data_files import read_spec
 
@@ -136,6 +130,17 @@ def _resolve(
                 raise UsageError(f"{option} is settled by {data}: leave it out, or --data")
         layers.append(spec)
     return resolve(preset, *layers, overrides)
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """Return the fields of a recipe file."""
+    from toytask_cli.runs import files
+
+    with files.reading(path, "name a JSON file"):
+        values = files.read_object(path)
+    # A run's config.json holds its recipe beside what it was trained on.
+    values = values["recipe"] if isinstance(values.get("recipe"), dict) else values
+    return checked_values(Recipe, values, str(path))
 
 
 def _refuse_beside_resume(overrides: dict[str, Any], others: dict[str, Any]) -> None:

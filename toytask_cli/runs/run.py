@@ -43,6 +43,7 @@ class Run:
 
     def __init__(self, path: Path, config: Config):
         self.path = path
+        self.name = str(path)  # as reports name it; a run can be trained in another place
         self.config = config
         self.config_file = path / paths.CONFIG
         self.model_file = path / paths.MODEL
@@ -208,7 +209,7 @@ class Run:
         return tensors
 
     def _write_bound(self, folder: str, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
-        bound = {"run": str(self.path), "weights_sha256": self.weights_sha256(), **report}
+        bound = {"run": self.name, "weights_sha256": self.weights_sha256(), **report}
         try:
             return files.write_json(self._folder(folder) / f"{name}.json", bound)
         except ValueError as error:
