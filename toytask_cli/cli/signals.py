@@ -42,9 +42,7 @@ class StopRequest:
 
 
 @contextmanager
-def stop_on_signal(
-    print_message: Callable[[str], None], what: str = "stopping after this step"
-) -> Iterator[StopRequest]:
+def stop_on_signal(print_message: Callable[[str], None]) -> Iterator[StopRequest]:
     """Turn the first SIGINT or SIGTERM into a request to stop, and the second into `SystemExit`."""
     stop = StopRequest()
 
@@ -53,7 +51,7 @@ def stop_on_signal(
             sys.exit(128 + number)
         stop.signal = number
         with suppress(RuntimeError):  # the signal came while another message was written
-            print_message(f"{what}; Ctrl-C again leaves at once")
+            print_message("stopping after this step; Ctrl-C again leaves at once")
 
     handlers = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

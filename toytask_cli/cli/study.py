@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from toytask_cli.studies.plan import Plan
     from toytask_cli.studies.workers import Workers
 
+STOPPING = "ending the runs in training; Ctrl-C again leaves at once"
+
 
 class Place(NamedTuple):
     """Where runs are trained."""
@@ -160,7 +162,7 @@ def _train(plan: "Plan", directory: "StudyDirectory", place: Place) -> tuple[dic
     with (
         place.workers(plan.threads) as workers,
         StudyDisplay(plan, finished, live=wants_live()) as display,
-        stop_on_signal(print_message, "ending the runs in training") as stop,
+        stop_on_signal(lambda _: print_message(STOPPING)) as stop,
     ):
         try:
             failed = drive(
