@@ -57,6 +57,11 @@ class Place(NamedTuple):
 
         return self.jobs or n_jobs(threads, find_device(self.device))
 
+    def check(self) -> None:
+        """Raise a ToytaskError unless runs can be trained there."""
+        with self.workers(threads=1):
+            pass
+
     def workers(self, threads: int) -> "AbstractContextManager[Workers]":
         """Return what trains the runs."""
         from toytask_cli.studies.workers import cluster_workers, local_workers
@@ -112,7 +117,9 @@ def study(
     if dry_run:
         _print_estimate(plan, directory, place)
         return
-    directory = directory or StudyDirectory.create(out_dir, plan.to_json())
+    if directory is None:
+        place.check()  # before anything is written
+        directory = StudyDirectory.create(out_dir, plan.to_json())
     with directory.locked():
         if extend:
             directory.write_plan(plan.to_json())
