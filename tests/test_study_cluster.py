@@ -25,27 +25,50 @@ def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
         time.sleep(0.1)
 
 
+Process = subprocess.Popen[bytes]
+
+
+def start(*args: str) -> Process:
+    """A part of Dask, which writes its log into the present directory."""
+    with open("cluster.log", "ab") as log:
+        command = [sys.executable, "-m", "dask", *args, *QUIET]
+        return subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
+
+
+def end(process: Process) -> None:
+    process.kill()
+    process.wait()
+
+
 @pytest.fixture
-def workers(here: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Two workers of a scheduler that `scheduler.json` in the present directory describes."""
-    dask = [sys.executable, "-m", "dask"]
-    log = (here / "cluster.log").open("wb")
-
-    def start(*args: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen([*dask, *args], env=environment(), stdout=log, stderr=log)
-
-    scheduler = start("scheduler", "--host", "127.0.0.1", "--port", "0", *QUIET)
+def scheduler(here: Path) -> Iterator[Process]:
+    """A scheduler that `scheduler.json` in the present directory describes."""
+    process = start("scheduler", "--host", "127.0.0.1", "--port", "0")
     wait_for((here / "scheduler.json").exists)
-    worker = ["worker", "--nthreads", "1", "--no-nanny", "--memory-limit", "0", *QUIET]
+    yield process
+    end(process)
+
+
+@pytest.fixture
+def workers(scheduler: Process) -> Iterator[list[Process]]:
+    """Two workers of the scheduler."""
+    worker = ["worker", "--nthreads", "1", "--no-nanny", "--memory-limit", "0"]
     processes = [start(*worker, "--name", name) for name in ("one", "two")]
     yield processes
-    for process in [*processes, scheduler]:
-        process.kill()
-        process.wait()
-    log.close()
+    for process in processes:
+        end(process)
 
 
-def children(process: subprocess.Popen[bytes]) -> list[str]:
+def drive() -> "subprocess.Popen[str]":
+    """The command, on the scheduler's cluster."""
+    address = json.loads(Path("scheduler.json").read_text())["address"]
+    return subprocess.Popen(
+        [*TOYTASK, *SAME, "--cluster", address], env=environment(), stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def children(process: Process) -> list[str]:
     """The processes that a process has started."""
     tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
     return " ".join(path.read_text() for path in tasks).split()
@@ -53,11 +76,7 @@ def children(process: subprocess.Popen[bytes]) -> list[str]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_cluster_that_loses_a_worker_gives_the_same_bytes_as_one_machine(studied, here, workers):
-    address = json.loads(Path("scheduler.json").read_text())["address"]
-    driver = subprocess.Popen(
-        [*TOYTASK, *SAME, "--cluster", address], env=environment(), stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL, text=True,
-    )  # fmt: skip
+    driver = drive()
     wait_for(lambda: all(map(children, workers)))
     (orphan,) = children(workers[0])
     workers[0].kill()
@@ -75,6 +94,19 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_bytes_as_one_machine(studi
         assert {**run["values"], "seconds": None} == {**same["values"], "seconds": None}
     assert report["n_failed"] == 0
     wait_for(lambda: not Path(f"/proc/{orphan}").exists())
+
+
+def test_a_scheduler_that_dies_is_no_traceback_and_the_study_can_go_on(here, scheduler):
+    driver = drive()
+    log = Path("cluster.log")
+    wait_for(lambda: log.read_text().count("Receive client connection") == 2)  # the first asks only
+    time.sleep(2)  # for the runs to be handed over
+    end(scheduler)
+    out, printed = driver.communicate(timeout=120)
+    assert driver.returncode == 1
+    assert "Traceback" not in printed
+    assert "0 of 4 runs finished, 4 failed, 0 left" in out
+    assert "next: toytask study runs/study-01 --cluster tcp://127.0.0.1:" in printed
 
 
 @pytest.fixture

@@ -147,11 +147,17 @@ def cluster_workers(address: str) -> Iterator[Workers]:
             f"no scheduler answers at {address}: start one with `dask scheduler`, and name its "
             "address, such as tcp://127.0.0.1:8786"
         ) from error
-    with client, client.get_executor(pure=False) as executor:
+    with client:
+        executor = client.get_executor(pure=False)
         try:
             yield Workers(executor, train_on_worker, dict)
+        except Exception as error:
+            if client.status == "running":
+                raise
+            raise ToytaskError(f"the scheduler at {address} is gone") from error
         finally:
-            executor.shutdown(wait=False)
+            if client.status == "running":
+                executor.shutdown(wait=False)
 
 
 def train_on_worker(job: Mapping[str, Any]) -> Contents:
