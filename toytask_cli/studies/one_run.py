@@ -124,7 +124,8 @@ def main() -> None:
 def _end_with_parent(directory: Path) -> None:
     """Wait for the end of stdin; it comes when the parent is gone."""
     os.read(sys.stdin.fileno(), 1)
-    shutil.rmtree(directory, ignore_errors=True)
+    for _ in range(10):  # the run may be writing into it
+        shutil.rmtree(directory, ignore_errors=True)
     os._exit(1)
 
 
