@@ -207,7 +207,12 @@ def test_a_dry_run_writes_nothing(toytask: Command, here):
         (["--jobs", "0"], "--jobs"),
         (["--vary", "train_fraction=0.95"], "validation_fraction is 0.2"),
         (["--precision", "half"], "unknown precision 'half'"),
+        (["--tolerance", "-0.1"], "tolerance is -0.1: must be 0 or more"),
+        (["--extend"], "--extend needs --out"),
         (["here", "--seeds", "0"], "here has its own plan: leave out --seeds"),
+        (["here", "--seed", "0"], "here has its own plan: leave out --seed"),
+        (["here", "--preset", "article"], "here has its own plan: leave out --preset"),
+        (["here", "--extend"], "here has its own plan: leave out --extend"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, here, args, message):
@@ -226,7 +231,7 @@ def test_a_terminal_sees_what_runs_and_the_worst_so_far(here):
     )  # fmt: skip
     child.expect("0 of 1 runs finished, 1 left")
     child.expect(r"seed-0 +\d+ +(learn|separate) +sum \d")
-    child.expect("1 of 1 runs finished, 0 left, about")
+    child.expect("1 of 1 runs finished, 0 left")
     child.expect("worst so far: .*accuracy .*seed-0.*left .*kept")
     child.expect("1 of 1 runs finished, 0 failed, 0 left")
     child.expect(pexpect.EOF)

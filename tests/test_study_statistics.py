@@ -191,7 +191,7 @@ def test_a_quantity_knows_its_direction_and_its_words():
     better = {"accuracy.sum", "removed.sum.tol0.1.keep.kept.max", "explained_variance"}
     others = {"removed.sum.tol0.1.keep.left", "l0", "nonzero", "dead", "epochs", "seconds"}
     assert {name for name in better | others if higher_is_better(name)} == better
-    assert label_of("removed.sum.tol1e-05.keep.kept.max") == "sum removed, 1e-05, keep: max kept"
+    assert label_of("removed.sum.tol1e-05.keep.kept.max") == "sum removed at 1e-05, keep: max kept"
     assert label_of("removed.sum.tol0.1.drop.left", with_tolerance=False) == (
         "sum removed, drop: left"
     )

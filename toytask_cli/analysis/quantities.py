@@ -35,11 +35,11 @@ def is_share(quantity: str) -> bool:
 
 
 def label_of(quantity: str, with_tolerance: bool = True) -> str:
-    """Return a quantity in words: `concat removed, 0.1, keep: sum kept`."""
+    """Return a quantity in words: `concat removed at 0.1, keep: sum kept`."""
     if match := REMOVAL.fullmatch(quantity):
         task, tolerance, error, what, kept = match.groups()
-        how = f"{tolerance}, {error}" if with_tolerance else error
-        return f"{task} removed, {how}: {f'{kept} ' if kept else ''}{what}"
+        at = f" at {tolerance}" if with_tolerance else ""
+        return f"{task} removed{at}, {error}: {f'{kept} ' if kept else ''}{what}"
     return quantity.replace(".", " of ").replace("_", " ")
 
 

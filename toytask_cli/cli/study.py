@@ -27,7 +27,7 @@ from toytask_cli.cli.study_options import (
     precision_of,
 )
 from toytask_cli.cli.study_view import duration, print_study
-from toytask_cli.errors import ToytaskError
+from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -108,9 +108,12 @@ def study(
     options = PlanOptions(seeds, split_seeds, vary, folds, tolerance, recipe, preset, overrides)
     directory: StudyDirectory | None
     if study is not None:
-        options.refuse_beside(study)
+        others = {"out": out_dir, "extend": extend, "precision": precision != "auto"}
+        options.refuse_beside(study, others)
         directory = StudyDirectory(study)
         plan = read_plan(directory)
+    elif extend and out_dir is None:
+        raise UsageError("--extend needs --out: name the study to add runs to")
     else:
         asked = options.plan(precision_of(precision, device, cluster is not None), n_threads(jobs))
         plan, directory = find_study(asked, out_dir, extend)

@@ -75,7 +75,7 @@ class StudyDisplay:
         failed = f", {self.n_failed} failed" if self.n_failed else ""
         done = len(self.values) - self.n_before
         rate = done / (time.monotonic() - self.started)
-        time_left = f", about {duration(left / rate)}" if done else ""
+        time_left = f", about {duration(left / rate)}" if done and left else ""
         return f"{counts}{failed}, {left} left{time_left}"
 
 

@@ -1,5 +1,6 @@
 """Read the options of `toytask study`: the plan they ask for, and how many runs at a time."""
 
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -79,12 +80,11 @@ class PlanOptions(NamedTuple):
     preset: str
     overrides: dict[str, Any]
 
-    def refuse_beside(self, study: Path) -> None:
-        """Raise a UsageError if any was typed: a study that exists has its own plan."""
-        typed = {**self._asdict(), **self.overrides}
-        del typed["overrides"]
-        typed["preset"] = None if self.preset == "default" else self.preset
-        names = [name for name, value in typed.items() if value is not None and value != []]
+    def refuse_beside(self, study: Path, others: Mapping[str, Any]) -> None:
+        """Raise a UsageError if any of these or others was typed: a study has its own plan."""
+        typed = {**self._asdict(), **others, **self.overrides, "overrides": None}
+        typed["preset"] = self.preset != "default"
+        names = [name for name, value in typed.items() if value not in (None, False, [])]
         if names:
             raise UsageError(
                 f"{study} has its own plan: leave out {option_of(min(names))}; or, to add runs, "
@@ -107,11 +107,14 @@ class PlanOptions(NamedTuple):
         )
         layers = [read_recipe(self.recipe)] if self.recipe else []
         runs = cross(self.preset, [*layers, self.overrides], vary, seeds, split_seeds, self.folds)
-        tolerances = tuple(self.tolerance or [TOLERANCE])
+        tolerances = tuple(dict.fromkeys(self.tolerance or [TOLERANCE]))
         return Plan(runs, tuple(vary), tolerances, precision, threads)
 
     def _check(self, vary: Mapping[str, Any]) -> None:
-        """Raise a UsageError if a field is given twice, in two ways."""
+        """Raise a UsageError for a field that is given twice, or a tolerance that is none."""
+        for tolerance in self.tolerance or []:
+            if not 0 <= tolerance < math.inf:
+                raise UsageError(f"tolerance is {tolerance}: must be 0 or more")
         several = {"seed": self.seeds, "split_seed": self.split_seeds, "split_by": self.folds}
         given = [name for name, value in several.items() if value is not None]
         for name in [*given, *vary]:

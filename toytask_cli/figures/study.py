@@ -30,8 +30,8 @@ def study_figures(report: Report) -> dict[str, Figure]:
         figures[f"by-{varied[0]}"] = draw_against(runs, varied[0])
     if len(varied) == 2:
         figures["-".join(["by", *varied])] = draw_heatmaps(runs, *varied)
-    seeds, splits = ({_axis_value(run, key) for run in runs} for key in ("seed", "split"))
-    if min(len(seeds), len(splits)) > 1 and len(seeds) * len(splits) <= len(runs):
+    cells = {(_axis_value(run, "seed"), _axis_value(run, "split")) for run in runs}
+    if len(cells) > max(len(set(values)) for values in zip(*cells, strict=True)):  # crossed
         figures["seeds-and-splits"] = draw_heatmaps(runs, "split", "seed")
     return figures
 
@@ -51,7 +51,9 @@ def draw_runs(runs: Sequence[Run]) -> Figure:
                 axis.plot(column + np.array(offsets), values, "o", ms=4, alpha=0.7, color="0.35")
                 if values:
                     axis.plot([column - 0.3, column + 0.3], [fmean(values)] * 2, color="0.1")
-            axis.set_xticks(range(len(names)), labels=names, rotation=20 * (len(names) > 2))
+            axis.set_xticks(range(len(names)), labels=names)
+            if len(names) > 2:
+                axis.tick_params("x", rotation=30)
             axis.set(xlim=(-0.6, len(names) - 0.4), title=_title(quantity))
             axis.grid(visible=False, axis="x")
         figure.suptitle("every run a point, the mean a line", fontsize=10)
@@ -73,7 +75,7 @@ def draw_left_and_kept(runs: Sequence[Run]) -> Figure:
             task, tolerance, error = removal
             axis.axhline(100, **GUIDE)
             axis.set(
-                title=f"{task} removed, {tolerance}, {error}",
+                title=f"{task} removed at {tolerance}, {error}",
                 xlabel=f"accuracy left of {task} (%)",
                 ylabel="least share kept (%)",
                 xlim=(-4, 104),
