@@ -9,6 +9,7 @@ import pexpect
 import pytest
 from conftest import SMALL, STUDY, TOYTASK, Command, all_files, environment, options
 
+from toytask_cli.errors import ToytaskError
 from toytask_cli.runs.metrics import MetricsLog
 from toytask_cli.runs.study_directory import StudyDirectory
 from toytask_cli.studies.plan import Plan
@@ -128,7 +129,9 @@ def test_a_study_is_extended_only_when_told_to_and_trains_only_what_is_new(copy,
     assert (result.code, "4 runs, 3 finished, 1 to train" in result.err) == (0, True)
     assert {path: path.stat().st_mtime_ns for path in before} == before
     assert report_of(study.path)["n_finished"] == 4
-    assert re.search(f"4 of 4: {IDS[3]}, accuracy .* %, left .* %, kept .* %\n", result.err)
+    assert re.search(
+        f"4 of 4: {IDS[3]}, lowest accuracy .* %, most left .* %, least kept .* %\n", result.err
+    )
 
 
 @pytest.mark.parametrize(
@@ -163,6 +166,24 @@ def test_something_else_in_the_place_of_a_run_is_one_line(copy, toytask: Command
     assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
     assert "a run of another recipe" in result.err
     assert "move it away" in result.err
+
+
+def test_a_value_that_is_no_number_is_one_line(copy, toytask: Command):
+    path = copy / IDS[0] / "reports" / "study.json"
+    report = json.loads(path.read_text())
+    del report["sha256"]
+    report["values"]["l0"] = "many"
+    path.write_text(json.dumps(report))
+    result = toytask("study", "runs/study-01")
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+    assert "a value is no number: move it away" in result.err
+
+
+@pytest.mark.parametrize("name", ["../seed-9/x", "/tmp/x", "a/b/c", ".hidden", "reports/../../x"])
+def test_a_worker_cannot_write_outside_its_run(copy, name):
+    with pytest.raises(ToytaskError, match="files that are none of a run"):
+        StudyDirectory(copy).write_run("seed-9", {"config.json": b"", name: b""})
+    assert not (copy / "seed-9").exists()
 
 
 @pytest.mark.parametrize(
@@ -232,7 +253,7 @@ def test_a_terminal_sees_what_runs_and_the_worst_so_far(here):
     child.expect("0 of 1 runs finished, 1 left")
     child.expect(r"seed-0 +\d+ +(learn|separate) +sum \d")
     child.expect("1 of 1 runs finished, 0 left")
-    child.expect("worst so far: .*accuracy .*seed-0.*left .*kept")
+    child.expect("so far: lowest accuracy .*seed-0.*most left .*least kept")
     child.expect("1 of 1 runs finished, 0 failed, 0 left")
     child.expect(pexpect.EOF)
     child.close()

@@ -123,6 +123,7 @@ def test_what_a_run_depends_on_changes_its_fingerprint(plan):
     "change",
     [
         {"version": "0.0.9"}, {"runs": []}, {"runs": 3}, {"varied": ["lamda"]}, {"threads": None},
+        {"threads": 0}, {"precision": "float16"},
         {"tolerances": ["x"]}, {"runs": [{"id": "../up-1", "recipe": {}}]},
         {"runs": [{"id": "reports", "recipe": {}}]}, {"runs": [{"id": "seed-0", "recipe": {}}]},
     ],

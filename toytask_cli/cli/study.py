@@ -204,7 +204,7 @@ def _print_estimate(plan: "Plan", directory: "StudyDirectory | None", place: Pla
     finished = read_finished(plan, directory) if directory else {}
     recipes = [run.recipe for run in plan.runs if run.id not in finished]
     torch.set_num_threads(plan.threads)
-    device = find_device(place.device)
+    device = find_device("auto" if place.cluster else place.device)
     seconds = estimate_seconds(recipes, device, getattr(torch, plan.precision))
     jobs = place.n_jobs(plan.threads)
     print_result(

@@ -14,7 +14,7 @@ from toytask_cli.cli.console import err, percent, plain_table, print_message
 from toytask_cli.cli.study_view import duration
 from toytask_cli.studies.plan import Plan, PlannedRun
 
-KINDS = {"accuracy": "accuracy", "left": "left", "kept": "kept"}  # piece of a name → label
+WORST = {"accuracy": "lowest accuracy", "left": "most left", "kept": "least kept"}
 
 
 class StudyDisplay:
@@ -66,7 +66,7 @@ class StudyDisplay:
             [Path(path).name, *_progress_cells(record)] for path, record in self.progress.items()
         ]
         table = plain_table(["running", "epoch", "phase", "accuracy"], rows)
-        worst = f"worst so far: {worst_values(self.values)}" if self.values else ""
+        worst = f"so far: {worst_values(self.values)}" if self.values else ""
         return Group(Text(self._counts(), "bold"), table, Text(worst))
 
     def _counts(self) -> str:
@@ -88,14 +88,14 @@ def _progress_cells(record: Mapping[str, Any] | None) -> list[str]:
 
 
 def worst_values(values: Mapping[str, Mapping[str, float]], with_id: bool = True) -> str:
-    """Return the worst accuracy, share left and share kept of some runs, in words.
+    """Return the lowest accuracy, the most left and the least kept of some runs, in words.
 
     Args:
         values: run id → quantity → value.
         with_id: whether to name the run of each.
     """
     texts = []
-    for piece, label in KINDS.items():
+    for piece, label in WORST.items():
         found = [
             (value, name)
             for name, quantities in values.items()

@@ -84,7 +84,7 @@ class PlanOptions(NamedTuple):
         """Raise a UsageError if any of these or others was typed: a study has its own plan."""
         typed = {**self._asdict(), **others, **self.overrides, "overrides": None}
         typed["preset"] = self.preset != "default"
-        names = [name for name, value in typed.items() if value not in (None, False, [])]
+        names = [n for n, value in typed.items() if value is not None and value is not False]
         if names:
             raise UsageError(
                 f"{study} has its own plan: leave out {option_of(min(names))}; or, to add runs, "

@@ -7,6 +7,7 @@ runs/study-01/
   figures/
 """
 
+import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ from toytask_cli.runs.run import Run
 PREFIX = "study-"
 PLAN = "study.json"
 REPORT = "study"  # of the study, and of each of its runs
+FILE_OF_RUN = re.compile(r"(\w+/)?\w[\w.+-]*")
 
 
 class StudyDirectory:
@@ -73,6 +75,8 @@ class StudyDirectory:
             name: of the directory.
             contents: relative path → bytes of each file.
         """
+        if not all(map(FILE_OF_RUN.fullmatch, contents)):
+            raise ToytaskError(f"{name}: a worker sent files that are none of a run")
         partial = self.path / f".{name}{files.PARTIAL}"
         with files.writing(partial):
             if partial.exists():  # a killed driver left it
@@ -96,7 +100,10 @@ class StudyDirectory:
             report = Run.open(path).read_report(REPORT)
             if report.get("fingerprint") != fingerprint:
                 raise ToytaskError("a run of another recipe, precision or number of threads")
-            return files.object_at(report, "values")
+            values = files.object_at(report, "values")
+            if not all(type(value) in (int, float) for value in values.values()):
+                raise ToytaskError("a value is no number")
+            return values
 
     def write_report(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Write `reports/study.json`; return what was written."""

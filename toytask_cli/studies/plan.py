@@ -11,6 +11,7 @@ from itertools import product
 from typing import Any
 
 from toytask_cli import __version__
+from toytask_cli.device import PRECISIONS
 from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_choice
 from toytask_cli.folds import fold_names, parse_fold
 from toytask_cli.recipe import Recipe, key_of, resolve
@@ -96,6 +97,8 @@ class Plan:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ToytaskError("not a study's plan") from error
+        if plan.precision not in PRECISIONS or plan.threads < 1:
+            raise ToytaskError("its precision or number of threads is not valid")
         if not runs or len({run.id for run in runs}) < len(runs):
             raise ToytaskError("no run, or two of one name")
         return plan
