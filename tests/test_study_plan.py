@@ -93,6 +93,12 @@ def test_a_combination_that_is_no_recipe_is_refused_before_anything_runs():
         cross("default", [], {"train_fraction": [0.3, 0.9]})
 
 
+def test_a_field_that_only_another_kind_of_sae_has_cannot_vary():
+    with pytest.raises(UsageError, match="k is only for sae topk"):
+        cross("default", [], {"k": [8, 16]})
+    assert len(cross("default", [{"sae": "topk"}], {"k": [8, 16]})) == 2
+
+
 def test_too_many_runs_are_refused_before_they_are_made():
     many = list(range(1000))
     with pytest.raises(UsageError, match="1,000,000 runs"):

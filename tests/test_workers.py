@@ -13,7 +13,7 @@ from toytask_cli.training.muon import Matrix, share_evenly
 from toytask_cli.training.step import Engine
 from toytask_cli.training.workers import Workers
 
-COEFFICIENTS = Coefficients(1.0, 0.01, 0.1)
+COEFFICIENTS = Coefficients(1.0, 0.1)
 
 
 def after_steps(recipe, n: int) -> tuple[dict[str, float], dict[str, float], torch.Tensor]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from toytask_cli.cli.common import Report
+from toytask_cli.cli.common import Report, write_figures
 from toytask_cli.cli.console import print_json, print_message, print_next, print_result
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, with_fields_of
 from toytask_cli.cli.study_options import (
@@ -31,6 +31,8 @@ from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.recipe import Recipe
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from toytask_cli.runs.study_directory import StudyDirectory
     from toytask_cli.studies.plan import Plan
     from toytask_cli.studies.workers import Workers
@@ -147,8 +149,8 @@ def _run(
         print_next("study", directory.path, *place.options())
     else:
         print_next("eval", _worst_run(report))
-    if figures and finished:  # last, so that a failure hides nothing
-        _write_figures(directory, report)
+    if figures and finished:
+        write_figures(directory, lambda: _figures(report))
     if signal_code or failed:
         raise typer.Exit(signal_code or 1)
 
@@ -214,9 +216,7 @@ def _print_estimate(plan: "Plan", directory: "StudyDirectory | None", place: Pla
     )
 
 
-def _write_figures(directory: "StudyDirectory", report: Report) -> None:
+def _figures(report: Report) -> "dict[str, Figure]":
     from toytask_cli.figures.study import study_figures
-    from toytask_cli.figures.style import png
 
-    for name, figure in study_figures(report).items():
-        directory.write_figure(name, png(figure))
+    return study_figures(report)

@@ -1,5 +1,6 @@
 """`toytask train`: learn the tasks and separate them, in a new run directory."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -93,24 +94,29 @@ def _train(session: "Session", figures: bool, json: bool) -> None:
         stop_on_signal(print_message) as stop,
     ):
         report = session.train(stop, display.step, display.epoch)
-    is_measured = "validation" in report
     is_interrupted = report["status"] == "interrupted"
-    if json:
-        print_json(report)
-    elif is_measured:
-        _print_report(session, report)
+    try:
+        _show_trained(session, report, is_interrupted, json)
+    finally:  # even if nobody reads stdout any more; last, so that a failure hides nothing
+        if figures and "validation" in report:
+            write_figures(session.run, partial(_figures, session))
+        if is_interrupted:
+            raise typer.Exit(stop.exit_code)
+
+
+def _show_trained(session: "Session", report: Report, is_interrupted: bool, json: bool) -> None:
+    """Print what a training has reached, and the command that comes next."""
+    is_measured = "validation" in report
     if is_interrupted:
         kept = (
             "the best weights are kept" if is_measured else "no weights yet: nothing was validated"
         )
         print_message(f"interrupted after epoch {report['epochs']}; {kept}")
-        print_next("train", "--resume", session.run.path)
-    else:
-        print_next("eval", session.run.path)
-    if figures and is_measured:  # last, so that a failure hides nothing
-        write_figures(session.run, _figures(session))
-    if is_interrupted:
-        raise typer.Exit(stop.exit_code)
+    if json:
+        print_json(report)
+    elif is_measured:
+        _print_report(session, report)
+    print_next(*(["train", "--resume"] if is_interrupted else ["eval"]), session.run.path)
 
 
 def _resolve(
@@ -129,7 +135,11 @@ def _resolve(
                 option = option_of(name)
                 raise UsageError(f"{option} is settled by {data}: leave it out, or --data")
         layers.append(spec)
-    return resolve(preset, *layers, overrides)
+    full = resolve(preset, *layers, overrides)
+    # A recipe file can hold the settings of the kind of SAE that --sae replaces.
+    for layer in [overrides] if "sae" in overrides else [*layers, overrides]:
+        full.check_settings(layer)
+    return full
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -194,7 +204,7 @@ def _show_finished(session: "Session", figures: bool, json: bool) -> None:
     print_message(f"{path} has finished after {epochs} epochs: nothing to do")
     print_next("eval", path)
     if figures and not session.run.has_figure("accuracy"):
-        write_figures(session.run, _figures(session))
+        write_figures(session.run, partial(_figures, session))
 
 
 def _figures(session: "Session") -> dict[str, Any]:

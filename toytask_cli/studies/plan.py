@@ -14,8 +14,9 @@ from toytask_cli import __version__
 from toytask_cli.device import PRECISIONS
 from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_choice
 from toytask_cli.folds import fold_names, parse_fold
-from toytask_cli.recipe import Recipe, key_of, resolve
+from toytask_cli.recipe import Recipe, resolve
 from toytask_cli.runs.files import object_at, sha256_of
+from toytask_cli.valid import key_of
 
 MAX_RUNS = 10_000
 RUN_ID = re.compile(r"\w[\w.+-]*-\d+")  # ends in a number, unlike the study's own folders
@@ -141,7 +142,14 @@ def cross(
     if n_runs > MAX_RUNS:
         raise UsageError(f"the study would have {n_runs:,} runs: {MAX_RUNS:,} at most")
     chosen = (dict(zip(given, values, strict=True)) for values in product(*given.values()))
-    return tuple(PlannedRun(_id_of(each), resolve(preset, *layers, each)) for each in chosen)
+    return tuple(PlannedRun(_id_of(each), _resolve(preset, *layers, each)) for each in chosen)
+
+
+def _resolve(preset: str, *layers: Fields) -> Recipe:
+    """Return the recipe; refuse a field that only another kind of SAE has, as `train` does."""
+    recipe = resolve(preset, *layers)
+    recipe.check_settings(name for layer in layers for name in layer)
+    return recipe
 
 
 def _id_of(values: Fields) -> str:

@@ -89,7 +89,8 @@ class Engine:
         """Return the batch's loss and its terms, and the derivative of the loss by each sum."""
         totals = reduce(add, (LossSums(*map(Tensor.detach, sums)) for sums in shares))
         totals = LossSums(*(total.clone().requires_grad_() for total in totals))
-        terms = loss_terms(totals, Coefficients(*self.coefficients))
+        coefficients = Coefficients(*self.coefficients)
+        terms = loss_terms(totals, coefficients, self.model.sae.sparsity_penalty)
         slopes = torch.autograd.grad(terms["loss"], totals, materialize_grads=True)
         return terms, LossSums(*slopes)
 

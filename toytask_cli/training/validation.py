@@ -18,7 +18,6 @@ from toytask_cli.objective import (
     loss_terms,
     one_hot,
 )
-from toytask_cli.tokenizer import PAD
 from toytask_cli.training.workers import Workers
 
 Batch = tuple[Tensor, Tensor, Tensor]  # prompts, answers and tasks, as in `dataset.Examples`
@@ -26,7 +25,6 @@ Batch = tuple[Tensor, Tensor, Tensor]  # prompts, answers and tasks, as in `data
 # What `validate` returns beside the terms of the loss, in this order.
 EPOCH_METRICS = {
     "accuracy": Metric("exact match", "share of answers that match exactly, 0 to 1, by task"),
-    "l0": Metric("l0", "neurons that fire at a position, on average"),
     "dead_neurons": Metric("dead neurons", "neurons that fire at no position of the split"),
 }
 
@@ -37,7 +35,6 @@ class ValidationSums(NamedTuple):
     loss: LossSums
     correct: Tensor  # [task] answers that match exactly
     examples: Tensor  # [task]
-    firing: Tensor  # [] pairs of a position and a firing neuron
 
     def __add__(self, other: "ValidationSums") -> "ValidationSums":  # type: ignore[override]
         return ValidationSums(*map(add, self, other))
@@ -57,9 +54,8 @@ def validate(
         waited for.
     """
     total = reduce(add, workers.map(partial(_sums, model, n_tasks), batches))
-    return loss_terms(total.loss, coefficients) | {
+    return loss_terms(total.loss, coefficients, model.sae.sparsity_penalty) | {
         "accuracy": total.correct / total.examples,
-        "l0": total.firing / total.loss.positions.sum(),
         "dead_neurons": (total.loss.acts.sum(dim=0) == 0).sum(),
     }
 
@@ -69,11 +65,8 @@ def _sums(model: Transformer, n_tasks: int, batch: Batch) -> ValidationSums:
     prompts, answers, tasks = batch
     output = model(prompts, answers[:, :-1])
     of_task = one_hot(tasks, n_tasks)
-    # `sign` and not `> 0`: booleans are summed as int64, four times as slowly.
-    n_firing = output.acts.sign().sum(dim=-1, dtype=torch.float32)
     return ValidationSums(
         loss=loss_sums(output, answers, tasks, n_tasks),
         correct=of_task @ exact_match(output.logits, answers).float(),
         examples=of_task.sum(dim=1),
-        firing=(n_firing * (answers[:, 1:] != PAD)).sum(),
     )

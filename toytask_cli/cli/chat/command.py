@@ -39,7 +39,7 @@ def chat(
     session = Chat(*open_run(run, device), seed)
     for name in ablation or []:
         session.add_ablation(name)
-    if sys.stdin and sys.stdin.isatty() and sys.stdout.isatty() and not json:
+    if sys.stdin.isatty() and sys.stdout.isatty() and not json:
         run_terminal(session)
     elif not answer_lines(session, json):
         raise typer.Exit(1)
