@@ -52,6 +52,7 @@ def test_every_option_that_a_document_names_exists(path: Path, toytask: Command)
         script.read_text() for script in (ROOT / "tests/benchmarks").glob("*/*.py")
     )
     others = {"--check", "--rounds"}  # of ruff and of the tests
+    others |= {"--nthreads", "--nworkers", "--ntasks", "--wrap"}  # of Dask and SLURM
     for line in path.read_text().splitlines():
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)) - others
         known = of_toytask + of_scripts if ".py" in line else of_toytask

@@ -92,6 +92,7 @@ def test_a_value_of_the_wrong_kind_is_refused(key, value):
         {"separate_alpha": -0.1},
         {"beta": -1.0}, {"lr": 0.0}, {"lr": float("nan")}, {"weight_decay": float("inf")},
         {"epochs": 0}, {"batch_size": 0}, {"n_heads": 3}, {"seed": -1}, {"split_by": "pairs"},
+        {"split_by": "fold-6-of-5"}, {"split_by": "fold-0-of-5"}, {"split_by": "fold-1-of-1"},
         {"learnt_accuracy": 1.1}, {"clip": -1.0}, {"validate_every": 0},
     ],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from toytask_cli.errors import ToytaskError, UsageError, unknown_choice
+from toytask_cli.folds import parse_fold
 from toytask_cli.tasks import TASKS, find_tasks
 from toytask_cli.valid import (
     DIGITS,
@@ -26,7 +27,7 @@ from toytask_cli.valid import (
     require,
 )
 
-SPLIT_BY = ("pair", "example")
+SPLIT_BY = ("pair", "example", "fold-1-of-5")  # or any other fold of `folds.py`
 OPTIMIZERS = ("muon", "adamw")
 SAE_KINDS = ("relu", "topk", "jumprelu")  # each has a class in `sae.SAE_CLASSES`
 
@@ -59,7 +60,8 @@ class DataSpec:
     digits: int = _option(2, f"Operands have up to this many digits ({DIGITS.words}).", DIGITS)
     split_by: str = _option(
         "pair",
-        "Split by operand `pair`, so that 12+34 and 12C34 stay together, or by `example`.",
+        "Split by operand `pair`, so that 12+34 and 12C34 stay together, or by `example`; "
+        "`fold-1-of-5` tests the first of five disjoint fifths of the pairs.",
         None,
     )
     train_fraction: float = _option(0.3, "Share of the data to train on.", INNER_SHARE)
@@ -71,7 +73,8 @@ class DataSpec:
     def __post_init__(self) -> None:
         for f in fields(self):
             value, choices = getattr(self, f.name), choices_of(f.name)
-            if choices and isinstance(value, str) and value not in choices:
+            is_fold = f.name == "split_by" and parse_fold(value)
+            if choices and isinstance(value, str) and value not in choices and not is_fold:
                 raise unknown_choice(f.name, value, choices)
             check_value(f.name, value, f.metadata["valid"])
         find_tasks(self.tasks)

@@ -20,6 +20,7 @@ from toytask_cli.cli.export import export
 from toytask_cli.cli.importance import importance
 from toytask_cli.cli.sparsity import sparsity
 from toytask_cli.cli.streams import discard_unwritten
+from toytask_cli.cli.study import study
 from toytask_cli.cli.train import train
 from toytask_cli.errors import ToytaskError
 
@@ -32,7 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ablate": ablate,
     "chat": chat,
 }
-MORE_COMMANDS: dict[str, Callable[..., None]] = {"export": export}
+MORE_COMMANDS: dict[str, Callable[..., None]] = {"study": study, "export": export}
 
 app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}

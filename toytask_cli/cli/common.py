@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from toytask_cli.dataset import Grid
     from toytask_cli.model import Transformer
     from toytask_cli.runs.run import Run
+    from toytask_cli.runs.study_directory import StudyDirectory
 
 Report = dict[str, Any]
 
@@ -130,7 +131,7 @@ def show_report(
         print_next(*next_command)
 
 
-def write_figures(run: "Run", draw: Callable[[], Mapping[str, "Figure"]]) -> None:
+def write_figures(run: "Run | StudyDirectory", draw: Callable[[], Mapping[str, "Figure"]]) -> None:
     """Draw figures, and write each into the run as a PNG file of its name.
 
     Commands call it last, so that a failure hides no result.

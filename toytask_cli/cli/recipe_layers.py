@@ -15,7 +15,7 @@ def resolve_layers(
     """Return the recipe: options beat data, data beats the recipe file, and that the preset."""
     layers = []
     if recipe is not None:
-        layers.append(_read_recipe(recipe))
+        layers.append(read_recipe(recipe))
     if data is not None:
         from toytask_cli.runs.data_files import read_spec
 
@@ -32,7 +32,7 @@ def resolve_layers(
     return full
 
 
-def _read_recipe(path: Path) -> dict[str, Any]:
+def read_recipe(path: Path) -> dict[str, Any]:
     """Return the fields of a recipe file, or of standard input for `-`."""
     is_stdin = str(path) == "-"
     source = "standard input" if is_stdin else str(path)

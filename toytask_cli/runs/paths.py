@@ -19,19 +19,24 @@ TRAIN_FIRST = "train a model with `toytask train`"
 ABLATION_NAME = re.compile(r"(?!validation|(importance|sample|trained)$|.*-sample$)\w[\w.+-]*")
 
 
-def create_numbered(root: Path) -> Path:
+def create_numbered(root: Path, prefix: str = "") -> Path:
     """Create the directory of the next free number; mkdir succeeds for one process only."""
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        last = max((int(path.name) for path in root.iterdir() if path.name.isdecimal()), default=0)
-        for number in count(last + 1):
-            path = root / f"{number:02d}"
+        for number in count(max(numbered(root, prefix), default=0) + 1):
+            path = root / f"{prefix}{number:02d}"
             try:
                 path.mkdir()
                 break
             except FileExistsError:
                 continue
     return path
+
+
+def numbered(root: Path, prefix: str) -> dict[int, Path]:
+    """Return number → path of what is named `<prefix>01` and so on under a directory."""
+    names = {path.name.removeprefix(prefix): path for path in root.glob(f"{prefix}*")}
+    return {int(number): path for number, path in names.items() if number.isdecimal()}
 
 
 def create_empty(path: Path) -> Path:

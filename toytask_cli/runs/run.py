@@ -42,6 +42,7 @@ class Run:
 
     def __init__(self, path: Path, config: Config):
         self.path = path
+        self.name = str(path)  # as reports name it; a run can be trained in another place
         self.config = config
         self.is_protected = False  # whether commands write into a copy: nobody named this run
         self.config_file = path / paths.CONFIG
@@ -161,7 +162,7 @@ class Run:
 
     def complete_report(self, report: Mapping[str, Any]) -> dict[str, Any]:
         """Return a report as it is written: bound to the weights, with a checksum."""
-        bound = {"run": str(self.path), "weights_sha256": self.weights_sha256(), **report}
+        bound = {"run": self.name, "weights_sha256": self.weights_sha256(), **report}
         try:
             return files.with_checksum(bound)
         except ValueError as error:
