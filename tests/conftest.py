@@ -1,6 +1,7 @@
 """What the tests share: a tiny recipe, a tiny run truly trained, and the command itself."""
 
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +34,10 @@ COMPETENT = TINY | {
     "train_fraction": 0.6,
 }  # fmt: skip
 
+# Long enough to get all of concat and some of sum right, in a second or two.
+SMALL = TINY | {"epochs": 30, "separate_epochs": 8}
+SAE_WITH = {"k": "topk", "target_l0": "jumprelu"}  # field → the kind of SAE that has it
+
 
 def options(fields: dict[str, object]) -> list[str]:
     """The command line that asks for these fields."""
@@ -41,6 +46,7 @@ def options(fields: dict[str, object]) -> list[str]:
 
 
 TINY_OPTIONS = options(TINY)
+STUDY = ["--seeds", "0-1", "--split-seeds", "0-1", "--precision", "float32"]
 
 TOYTASK = [sys.executable, "-m", "toytask_cli"]  # in a process of its own
 
@@ -99,19 +105,22 @@ def tiny() -> Recipe:
 
 
 class AbsoluteSAE(SparseAutoencoder):
-    """A further kind, f = |p|: one class and one name are all it takes."""
+    """A further kind, f = |p|, without a penalty: one class and one name are all it takes."""
 
     class Absolute(torch.nn.Module):
         def forward(self, pre_acts: torch.Tensor) -> torch.Tensor:
             return pre_acts.abs()
 
-    def __init__(self, d_model: int, d_sae: int):
-        super().__init__(d_model, d_sae, self.Absolute())
+    def __init__(self, recipe: Recipe):
+        super().__init__(recipe, self.Absolute())
+
+    def sparsity_penalty(self, l1: torch.Tensor, l0: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(l1)
 
 
 @pytest.fixture
 def absolute_sae(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a second kind of SAE, known while a test runs."""
+    """The name of a further kind of SAE, known while a test runs."""
     monkeypatch.setattr(recipe, "SAE_KINDS", (*recipe.SAE_KINDS, "absolute"))
     monkeypatch.setitem(SAE_CLASSES, "absolute", AbsoluteSAE)
     return "absolute"
@@ -142,6 +151,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with pytest.raises(SystemExit) as left:
             main()
     assert not left.value.code
+    return place
+
+
+@pytest.fixture(scope="session")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which `toytask study` made `runs/study-01`: two seeds, two splits."""
+    place = tmp_path_factory.mktemp("studied")
+    command = [*TOYTASK, "study", *options(SMALL), *STUDY, "--jobs", "2"]
+    subprocess.run(command, cwd=place, env=environment(), check=True, capture_output=True)
     return place
 
 

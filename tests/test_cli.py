@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,9 @@ def test_no_command_at_all_shows_the_help(toytask: Command):
         (["train", "--seed", "9" * 20], 2, "seed is 99999999999999999999: must be 0 to 9223"),
         (["train", "--seed", "-1"], 2, "error: seed is -1: must be 0 to"),
         (["train", "--lr", "nan"], 2, "lr is nan: must be a finite number"),
+        (["train", "--alpha", "1e39"], 2, "alpha is 1e+39: must be a finite number, 0 or 1.2e-38"),
+        (["train", "--d-sae", "10000000000"], 2, "weights is too large"),
+        (["train", "--d-model", "4" * 18], 2, "weights is too large"),
         (["train", "--out", b"lat\xe9".decode(errors="surrogateescape")], 1, "is no UTF-8"),
         (
             ["train", "--train-fraction", "1e-9"],
@@ -103,6 +107,31 @@ def test_a_path_that_the_system_refuses_is_one_line(toytask: Command, here, args
 def test_debug_shows_where_an_error_comes_from(toytask: Command, here):
     with pytest.raises(Exception, match="there is no run"):
         toytask("--debug", "eval")
+
+
+@pytest.mark.parametrize("option", ["--debug", "--version", "--show-completion"])
+def test_an_option_of_the_program_after_a_command_is_answered_with_its_place(
+    toytask: Command, here, option
+):
+    result = toytask("eval", option)
+    expected = f"error: {option} comes before the command: toytask {option} eval\n"
+    assert (result.code, result.out, result.err) == (2, "", expected)
+
+
+@pytest.mark.parametrize("name", ["-x", "--out", "a b", "it's"])
+def test_the_command_that_comes_next_can_be_pasted_into_a_shell(toytask: Command, here, name):
+    printed = [
+        toytask("train", *TINY_OPTIONS, "--epochs", "1", "--no-figures", f"--out={name}").err,
+        toytask("eval", f"./{name}", "--no-figures").err,
+        toytask("data", "--digits", "1", f"--out={name}-data").err,
+    ]
+    (here / name / "model.safetensors").unlink()
+    printed.append(toytask("eval", f"./{name}").err)
+    commands = [re.search(r"(?:next: |with `)toytask ([^`\n]+)", text)[1] for text in printed]
+    for command, directory in zip(commands, (name, name, f"{name}-data", name), strict=True):
+        typed = shlex.split(command)
+        assert Path(typed[-1]) == Path(directory)
+        assert not typed[-1].startswith("-")
 
 
 def test_output_has_no_colour_codes_in_a_pipe(run):

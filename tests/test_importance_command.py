@@ -105,6 +105,20 @@ def test_both_methods_agree(toytask: Command, run: Run):
         assert one == pytest.approx(other, abs=1e-5)
 
 
+def test_one_pair_is_shown_without_intervals(toytask: Command, run: Run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "…" in toytask("importance", *QUICK).out
+    printed = toytask("importance", "--pairs", 1, *QUICK).out
+    assert "…" not in printed
+    assert "interval;" not in printed
+    assert "one pair says nothing about others: no intervals" in printed
+    report = ask(toytask, "--pairs", 1)
+    assert report["top"]["sum"][0]["tasks"]["sum"]["ci95"] is None
+    written = load_file("runs/01/reports/importance-sample.safetensors")
+    assert {"importance", "halves"} <= written.keys()
+    assert not {"low", "high"} & written.keys()
+
+
 @pytest.mark.parametrize(
     ("args", "code", "message"),
     [
@@ -170,6 +184,8 @@ def test_figures_take_more_than_two_tasks_and_neurons_that_do_not_matter():
     assert png(figure).startswith(b"\x89PNG")
     assert png(draw_importance_pairs(names, 0 * importance)).startswith(b"\x89PNG")
     low, high = importance - 0.1, importance + 0.1
-    assert png(draw_importance_curve(names, importance, low, high)).startswith(b"\x89PNG")
+    assert png(draw_importance_curve(names, importance, (low, high))).startswith(b"\x89PNG")
+    one_pair = draw_importance_curve(names, importance, None)
+    assert one_pair.axes[0].get_title() == "neurons in order of importance"
     nothing = 0 * importance
-    assert png(draw_importance_curve(names, nothing, nothing, nothing)).startswith(b"\x89PNG")
+    assert png(draw_importance_curve(names, nothing, (nothing, nothing))).startswith(b"\x89PNG")

@@ -36,9 +36,14 @@ def test_the_first_paragraph_says_what_separates_the_tasks():
     assert "sees which task each example is of" in first
 
 
-def test_every_first_command_has_a_section_and_no_other_has_one():
+def test_every_main_command_has_a_section_and_every_section_a_command(toytask: Command):
+    panels = toytask("--help").out.split("Commands")[1]
+    main, known = (
+        set(re.findall(r"^│ (\w+) ", text, re.MULTILINE)) for text in (panels.split("╰")[0], panels)
+    )
     sections = set(re.findall(r"^### `toytask (\w+)`", README, re.MULTILINE))
-    assert set(COMMANDS) <= sections <= set(COMMANDS | MORE_COMMANDS)
+    assert {"train", "chat"} < main
+    assert main <= sections <= known
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
@@ -48,6 +53,7 @@ def test_every_option_that_a_document_names_exists(path: Path, toytask: Command)
         script.read_text() for script in (ROOT / "tests/benchmarks").glob("*/*.py")
     )
     others = {"--check", "--rounds"}  # of ruff and of the tests
+    others |= {"--nthreads", "--nworkers", "--ntasks", "--wrap"}  # of Dask and SLURM
     for line in path.read_text().splitlines():
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)) - others
         known = of_toytask + of_scripts if ".py" in line else of_toytask

@@ -1,12 +1,17 @@
 """The loss and its terms.
 
-    loss = CE(logits, answer) + α·MSE(x̂, x) + λ·L1 + β·overlap
+    loss = CE(logits, answer) + α·MSE(x̂, x) + sparsity penalty + β·overlap
 
-All means run over answer positions that are not padding. L1 is the mean of Σ_i f_i. With m_ti the
-mean activation of neuron i over task t's positions, overlap = Σ_i (Σ_t m_ti − max_t m_ti): the
-activity of neurons on tasks other than their main one. It sees which task an example is of.
+All means run over answer positions that are not padding. The sparsity penalty is that of the kind
+of SAE, a function of L1, the mean of Σ_i f_i, and of L0, the mean number of neurons that fire; for
+ReLU it is λ·L1. With m_ti the mean activation of neuron i over task t's positions, overlap =
+Σ_i (Σ_t m_ti − max_t m_ti): the activity of neurons on tasks other than their main one. It sees
+which task an example is of. Its gradient holds each neuron's total activity fixed, so that it moves
+activity to the neuron's main task. The plain gradient silences most neurons instead: with six
+tasks, too few were left to reconstruct x from.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -38,18 +43,20 @@ LOSS_TERMS = {
         "mean squared error of the SAE's reconstruction, lower is better",
     ),
     "l1": Metric("L1 of activations", "mean over positions of the summed activations"),
+    "l0": Metric("firing neurons (l0)", "neurons that fire at a position, on average"),
     "overlap": Metric(
         "overlap between tasks",
         "activity of neurons on tasks other than their main one, 0 is complete separation",
     ),
 }
 
+SMALLEST_TOTAL = 1e-12  # of a neuron's activity; below it, a share of it is 0
+
 
 class Coefficients(NamedTuple):
-    """The factors of the terms other than CE, as numbers or tensors []."""
+    """The factors that change from phase to phase, as numbers or tensors []."""
 
     alpha: float | Tensor
-    lambda_: float | Tensor
     beta: float | Tensor
 
 
@@ -58,6 +65,7 @@ class LossSums(NamedTuple):
 
     ce: Tensor  # [] cross-entropy, nats
     mse: Tensor  # [] squared reconstruction error, averaged over dimensions
+    l0: Tensor  # [] number of neurons that fire
     acts: Tensor  # [task, d_sae] activations
     positions: Tensor  # [task] number of positions
 
@@ -88,19 +96,40 @@ def loss_sums(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> L
     return LossSums(
         ce=F.cross_entropy(logits, targets.flatten(), ignore_index=PAD, reduction="sum"),
         mse=(errors * real).sum(),
+        l0=(output.l0 * real).sum(),
         acts=(of_task.to(acts.dtype) @ acts).float(),
         positions=of_task.sum(dim=1),
     )
 
 
-def loss_terms(sums: LossSums, coefficients: Coefficients) -> dict[str, Tensor]:
-    """Return the loss and its unweighted terms, [] each, by their names in `LOSS_TERMS`."""
+def loss_terms(
+    sums: LossSums, coefficients: Coefficients, sparsity_penalty: Callable[[Tensor, Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Return the loss and its unweighted terms, [] each, by their names in `LOSS_TERMS`.
+
+    Args:
+        sums: over all positions.
+        coefficients: of the present phase.
+        sparsity_penalty: of the SAE.
+    """
     n = sums.positions.sum()
     means = sums.acts / sums.positions.clamp(min=1).unsqueeze(-1)
-    ce, mse, l1 = sums.ce / n, sums.mse / n, sums.acts.sum() / n
-    overlap = (means.sum(dim=0) - means.amax(dim=0)).sum()
-    loss = ce + coefficients.alpha * mse + coefficients.lambda_ * l1 + coefficients.beta * overlap
-    return {"loss": loss, "ce": ce, "mse": mse, "l1": l1, "overlap": overlap}
+    ce, mse, l1, l0 = sums.ce / n, sums.mse / n, sums.acts.sum() / n, sums.l0 / n
+    overlap = _overlap(means)
+    sparsity = sparsity_penalty(l1, l0)
+    loss = ce + coefficients.alpha * mse + sparsity + coefficients.beta * overlap
+    return {"loss": loss, "ce": ce, "mse": mse, "l1": l1, "l0": l0, "overlap": overlap}
+
+
+def _overlap(means: Tensor) -> Tensor:
+    """Return Σ_i (Σ_t m_ti − max_t m_ti), [], of mean activations [task, d_sae].
+
+    Its gradient is that of Σ_i s_i c_i, with s_i the share of neuron i's activity on tasks other
+    than its main one, and c_i its total activity, held constant.
+    """
+    totals = means.sum(dim=0)
+    shares = (totals - means.amax(dim=0)) / totals.clamp(min=SMALLEST_TOTAL)
+    return (shares * totals.detach()).sum()
 
 
 def exact_match(logits: Tensor, answers: Tensor) -> Tensor:

@@ -26,7 +26,6 @@ from toytask_cli.analysis.generate import AS_TRAINED, Variant, generate
 from toytask_cli.analysis.importance import NeuronScores
 from toytask_cli.analysis.matched_pairs import MatchedPairs
 from toytask_cli.analysis.select import (
-    CURVE_FLOOR,
     CURVE_POINTS,
     DRAWS,
     KEPT_SHARE,
@@ -38,7 +37,7 @@ from toytask_cli.analysis.select import (
     removed_indices,
     select_neurons,
 )
-from toytask_cli.analysis.stats import Accuracy
+from toytask_cli.analysis.stats import FLOOR, Accuracy
 from toytask_cli.hooks import check_error
 from toytask_cli.prompts import Prompt
 from toytask_cli.rng import generator
@@ -54,7 +53,8 @@ DEFINITIONS = {
     "Nothing is deleted from the weights",
     "tolerance": "a neuron that matters to the removed task is removed if its importance for each "
     "kept task is ≤ 0, or below the tolerance and below its importance for the removed task; "
-    "mean increase of an example's loss, nats; null for a given set of neurons",
+    "mean increase of an example's loss, nats; null for a given set of neurons. An importance of "
+    f"at most {FLOOR:g}, above or below 0, counts as 0",
     "automatic_tolerance": "of the curve's points, the largest removal that keeps at least "
     f"{KEPT_SHARE:.0%} of every kept task's validation accuracy; null where none does",
     "error": "keep: what the SAE does not reconstruct stays in; drop: it goes",
@@ -82,7 +82,7 @@ DEFINITIONS = {
     "prompts": f"what the model writes, greedily, for {PROMPTS} random test prompts, with the "
     "probability of each token given those before it, 0 to 1",
     "curve": "accuracy over tolerances; the neurons are always chosen on validation. At most "
-    f"{CURVE_POINTS} points, beyond that log-spaced from {CURVE_FLOOR:g} nats up",
+    f"{CURVE_POINTS} points, beyond that log-spaced",
     "n_live": "neurons that fire at some answer position of some validation pair",
 }
 

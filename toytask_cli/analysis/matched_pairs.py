@@ -9,7 +9,7 @@ from torch import Tensor
 
 from toytask_cli.analysis.generate import BATCH, all_residuals
 from toytask_cli.dataset import Examples, Grid
-from toytask_cli.errors import ToytaskError, UsageError
+from toytask_cli.errors import NoPairsError, UsageError
 from toytask_cli.model import Transformer
 from toytask_cli.objective import exact_match
 from toytask_cli.splits import SPLITS
@@ -114,13 +114,13 @@ def pairs_to_use(
 
     Raises:
         UsageError: a limit below 1.
-        ToytaskError: no pair is right for every task.
+        NoPairsError: no pair is right for every task.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"pairs is {limit}: must be 1 or more")
     known = right.all(dim=0).nonzero()[:, 0]
     if not len(known):
-        raise ToytaskError(
+        raise NoPairsError(
             "the model answers no validation pair correctly for every task: train it longer"
         )
     used = known

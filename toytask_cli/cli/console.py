@@ -5,7 +5,10 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from toytask_cli.runs.paths import as_typed
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
@@ -52,7 +55,8 @@ def print_next(*words: object) -> None:
     """Print the command that comes next, as it can be typed into a shell."""
     from rich.text import Text
 
-    command = shlex.join(["toytask", *map(str, words)])
+    typed = (as_typed(word) if isinstance(word, Path) else shlex.quote(str(word)) for word in words)
+    command = " ".join(["toytask", *typed])
     err().print(Text.assemble("next: ", (command, "bold")), soft_wrap=True)
 
 

@@ -1,11 +1,13 @@
 """`toytask eval`: accuracy on unseen examples, and how the wrong answers are wrong."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toytask_cli.cli.common import Report, open_run, show_report, write_figures
+from toytask_cli.cli.common import Report, keep_report, open_run, show_kept, write_figures
+from toytask_cli.cli.completion import ablation_of_run, one_of
 from toytask_cli.cli.console import (
     interval,
     percent,
@@ -18,7 +20,9 @@ from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, Run
 from toytask_cli.errors import ToytaskError, unknown_choice
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from rich.text import Text
+    from torch import Tensor
 
     from toytask_cli.dataset import Grid
     from toytask_cli.runs.run import Run
@@ -38,13 +42,21 @@ def eval_(
     run: RunArgument = None,
     split: Annotated[
         str | None,
-        typer.Option(help="validation or test. Default: test where the run has such a split."),
+        typer.Option(
+            help="validation or test. Default: test where the run has such a split.",
+            autocompletion=one_of(("validation", "test")),
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Measure a random sample of this many examples.")
     ] = None,
     ablation: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Measure with this ablation applied.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure with this ablation applied.",
+            autocompletion=ablation_of_run,
+        ),
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -67,14 +79,17 @@ def eval_(
         evaluation, correctness = evaluate(model, grid, split, limit, seed)
     name = _report_name(split, grid, ablation, limit)
     settings = {"ablation": ablation, "limit": limit, "seed": seed}
-    report = opened.write_report(name, {**settings, **asdict(evaluation)})
-    if figures:
-        from toytask_cli.figures.evaluation import draw_correctness
+    kept = keep_report(opened, name, {**settings, **asdict(evaluation)})
+    show_kept(kept, json, _print_report, ("sparsity", kept.run.path))
+    if figures and not kept.refusal:
+        write_figures(kept.run, partial(_figures, name, grid.task_names, correctness))
 
-        by_task = dict(zip(grid.task_names, correctness.numpy(), strict=True))
-        write_figures(opened, {f"{name}-correctness": draw_correctness(by_task)})
-    written = f"{opened.path}/reports/{name}.json"
-    show_report(report, json, _print_report, written, ("sparsity", opened.path))
+
+def _figures(name: str, tasks: list[str], correctness: "Tensor") -> "dict[str, Figure]":
+    from toytask_cli.figures.evaluation import draw_correctness
+
+    by_task = dict(zip(tasks, correctness.numpy(), strict=True))
+    return {f"{name}-correctness": draw_correctness(by_task)}
 
 
 def _check_split(split: str | None, grid: "Grid", run: "Run") -> str:

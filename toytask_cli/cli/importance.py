@@ -1,11 +1,13 @@
 """`toytask importance`: which neurons matter to which task."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toytask_cli.cli.common import Report, open_run, show_report, write_figures
+from toytask_cli.cli.common import Report, keep_report, open_run, show_kept, write_figures
+from toytask_cli.cli.completion import one_of
 from toytask_cli.cli.console import out, print_message, print_result, print_table, task_texts
 from toytask_cli.cli.neuron_maps import neuron_figures
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from toytask_cli.analysis.importance import ImportanceTensors
+    from toytask_cli.analysis.matched_pairs import MatchedPairs
 
 TOP_SHOWN = 6
 NEURON_WIDTH, INTERVAL_WIDTH = 9, 23  # terminal columns of a neuron, of a task with its interval
@@ -28,7 +31,10 @@ def importance(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(help="closed: all neurons at once; hooks: one removal at a time, far slower."),
+        typer.Option(
+            help="closed: all neurons at once; hooks: one removal at a time, far slower.",
+            autocompletion=one_of(("closed", "hooks")),
+        ),
     ] = "closed",
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -59,25 +65,27 @@ def importance(
     measured, described = asdict(report_importance(scores)), asdict(atlas)
     definitions = measured["definitions"] | described["definitions"]
     values = {"seed": seed, **measured, **described, "definitions": definitions}
-    opened.write_tensors(name, scores.tensors._asdict() | maps._asdict())
-    report = opened.write_report(name, values)
-    if figures:
-        drawn = _figures(name, grid.task_names, scores.tensors)
-        prefix = name.replace("importance", "neurons")
-        drawn |= neuron_figures(prefix, matched, scores.tensors, unseen=unseen)
-        write_figures(opened, drawn)
-    written = f"{opened.path}/reports/{name}.json and .safetensors"
-    next_command = ("ablate", opened.path, "--remove", grid.task_names[-1])
-    show_report(report, json, _print_report, written, next_command)
+    tensors = {key: value for key, value in scores.tensors._asdict().items() if value is not None}
+    kept = keep_report(opened, name, values, tensors | maps._asdict())
+    next_command = ("ablate", kept.run.path, "--remove", grid.task_names[-1])
+    show_kept(kept, json, _print_report, next_command)
+    if figures and not kept.refusal:
+        write_figures(kept.run, partial(_figures, name, matched, scores.tensors, unseen))
 
 
-def _figures(name: str, tasks: list[str], tensors: "ImportanceTensors") -> "dict[str, Figure]":
+def _figures(
+    name: str, matched: "MatchedPairs", tensors: "ImportanceTensors", unseen: bool
+) -> "dict[str, Figure]":
     from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
 
-    values, low, high = (t.numpy() for t in (tensors.importance, tensors.low, tensors.high))
+    tasks, prefix = matched.grid.task_names, name.replace("importance", "neurons")
+    values, interval = tensors.importance.numpy(), None
+    if tensors.low is not None and tensors.high is not None:
+        interval = tensors.low.numpy(), tensors.high.numpy()
     return {
         f"{name}-by-task": draw_importance_pairs(tasks, values),
-        f"{name}-curve": draw_importance_curve(tasks, values, low, high),
+        f"{name}-curve": draw_importance_curve(tasks, values, interval),
+        **neuron_figures(prefix, matched, tensors, unseen=unseen),
     }
 
 
@@ -93,7 +101,8 @@ def _print_report(report: Report) -> None:
 def _print_top(report: Report) -> None:
     from rich.text import Text
 
-    has_intervals = out().width >= NEURON_WIDTH + INTERVAL_WIDTH * len(report["top"])
+    is_wide = out().width >= NEURON_WIDTH + INTERVAL_WIDTH * len(report["top"])
+    has_intervals = is_wide and report["pairs"]["used"] > 1
     print_result(
         f"mean loss increase when a neuron is removed, in nats"
         f"{', with its 95 % interval' if has_intervals else ''}; "
@@ -112,8 +121,10 @@ def _score(score: dict[str, Any], with_interval: bool) -> "Text":
     from rich.text import Text
 
     text = Text(f"{score['importance']:z.4f}")
-    low, high = score["ci95"]
-    return text.append(f" {low:z.4f}…{high:z.4f}", "dim") if with_interval else text
+    if with_interval:
+        low, high = score["ci95"]
+        text.append(f" {low:z.4f}…{high:z.4f}", "dim")
+    return text
 
 
 def _print_pairs(counts: dict[str, Any]) -> None:
@@ -124,6 +135,8 @@ def _print_pairs(counts: dict[str, Any]) -> None:
         f"of {counts['candidates']:,} validation pairs, {wrong}; {right:,} are right for every "
         f"task, and {'all were' if used == right else f'a sample of {used:,} was'} used"
     )
+    if used == 1:
+        print_result("one pair says nothing about others: no intervals")
     if counts["twin_elsewhere"]:
         print_result(
             f"{counts['twin_elsewhere']:,} more were left out: another task has the pair in "

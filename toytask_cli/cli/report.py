@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from toytask_cli.cli.common import Report, show_report
+from toytask_cli.cli.common import Report, own_run, show_report
 from toytask_cli.cli.console import out, print_result
 from toytask_cli.cli.options import JsonOption, RunArgument
 
@@ -26,7 +26,7 @@ def report(
     from toytask_cli.report.run_page import not_measured, run_page
     from toytask_cli.runs.run import Run
 
-    opened = Run.open(run)
+    opened = own_run(Run.open(run))
     data = read_run(opened)
     html = render(run_page(data))
     path = opened.write_page(html)

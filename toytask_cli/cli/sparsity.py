@@ -13,7 +13,15 @@ from toytask_cli.cli.attention import (
     attention_view,
     describe_attention,
 )
-from toytask_cli.cli.common import Report, open_run, show_report, tokens_of, write_figures
+from toytask_cli.cli.common import (
+    Report,
+    keep_report,
+    open_run,
+    show_kept,
+    tokens_of,
+    write_figures,
+)
+from toytask_cli.cli.completion import one_of
 from toytask_cli.cli.neuron_view import neuron_view
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument
 from toytask_cli.cli.sparsity_view import activation_view, print_sparsity
@@ -31,6 +39,9 @@ if TYPE_CHECKING:
     from toytask_cli.prompts import Prompt
 
 
+STATES = ("encoder", "decoder", "sae-pre", "sae", "recon")  # blocks beside `ATTENTION`
+
+
 def sparsity(
     run: RunArgument = None,
     prompt: Annotated[
@@ -40,8 +51,9 @@ def sparsity(
     block: Annotated[
         str,
         typer.Option(
-            help="Activations to show for the prompt: encoder, decoder, sae-pre, sae or recon; "
-            f"or attention weights: {', '.join(ATTENTION)}."
+            help=f"Activations to show for the prompt: {', '.join(STATES[:-1])} or {STATES[-1]}; "
+            f"or attention weights: {', '.join(ATTENTION)}.",
+            autocompletion=one_of((*STATES, *ATTENTION)),
         ),
     ] = "sae",
     neuron: Annotated[
@@ -74,13 +86,9 @@ def sparsity(
     measured, tensors = measure_sparsity(model, grid, grid.report_split)
     shown, pattern = activations[block], patterns.get(block)
     sample = _describe(grid, sample_prompt, block, shown, pattern)
-    opened.write_tensors("sparsity", tensors._asdict())
     of_neuron, neuron_shown = ({}, None) if neuron is None else _neuron(model, grid, neuron)
-    report = opened.write_report("sparsity", {**asdict(measured), "sample": sample, **of_neuron})
-    if figures:
-        title = f"{sample_prompt.text} → {sample_prompt.target}"
-        drawn = _prompt_figures(title, activations, patterns) | _figures(grid.task_names, tensors)
-        write_figures(opened, drawn)
+    values = {**asdict(measured), "sample": sample, **of_neuron}
+    kept = keep_report(opened, "sparsity", values, tensors._asdict())
     if pattern is None:
         view = activation_view(shown.positions, shown.values)
     else:
@@ -88,8 +96,15 @@ def sparsity(
     print_tables = partial(
         print_sparsity, block=HOOK_POINTS[block].meaning, view=view, last=neuron_shown
     )
-    written = f"{opened.path}/reports/sparsity.json and .safetensors"
-    show_report(report, json, print_tables, written, ("importance", opened.path))
+    show_kept(kept, json, print_tables, ("importance", kept.run.path))
+    if figures and not kept.refusal:
+        title = f"{sample_prompt.text} → {sample_prompt.target}"
+        write_figures(
+            kept.run,
+            lambda: (
+                _prompt_figures(title, activations, patterns) | _figures(grid.task_names, tensors)
+            ),
+        )
 
 
 def _parse_prompt(text: str | None, grid: "Grid") -> "Prompt":

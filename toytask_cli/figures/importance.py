@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import SymmetricalLogLocator
 from numpy.typing import NDArray
 
-from toytask_cli.figures.colours import TASK_MARKERS
+from toytask_cli.figures.colours import TASK_LINES, TASK_MARKERS
 from toytask_cli.figures.pairs import pair_panels
 from toytask_cli.figures.style import GUIDE, panels, style
 
@@ -45,19 +45,29 @@ def draw_importance_pairs(names: Sequence[str], importance: Array) -> Figure:
 
 
 def draw_importance_curve(
-    names: Sequence[str], importance: Array, low: Array, high: Array
+    names: Sequence[str], importance: Array, interval: tuple[Array, Array] | None
 ) -> Figure:
-    """Draw each task's neurons in order of importance, with 95 % intervals, [task, d_sae]."""
+    """Draw each task's neurons in order of importance, with 95 % intervals if there are any.
+
+    Args:
+        names: of the tasks.
+        importance: [task, d_sae] nats.
+        interval: the lower and the upper ends, [task, d_sae] each.
+    """
     with style():
         figure, (axis,) = panels(1, width=7)
-        for name, values, bottom, top in zip(names, importance, low, high, strict=True):
+        for task, name in enumerate(names):
+            values = importance[task]
             order = np.argsort(-values)[: np.count_nonzero(values > 0)]
             rank = np.arange(1, len(order) + 1)
-            axis.plot(rank, values[order], linewidth=1.5, label=f"{name} ({len(order):,} above 0)")
-            axis.fill_between(rank, bottom[order], top[order], alpha=0.25, linewidth=0)
+            label, line = f"{name} ({len(order):,} above 0)", TASK_LINES[task]
+            axis.plot(rank, values[order], linewidth=1.5, linestyle=line, label=label)
+            if interval:
+                low, high = (ends[task, order] for ends in interval)
+                axis.fill_between(rank, low, high, alpha=0.25, linewidth=0)
         axis.set_xlim(left=0.9, right=max(2, importance.shape[1]))
         axis.set(
-            title="neurons in order of importance, with 95 % intervals",
+            title=f"neurons in order of importance{', with 95 % intervals' if interval else ''}",
             xlabel="rank of the neuron for the task",
             ylabel="importance (nats)",
             xscale="log",

@@ -8,13 +8,12 @@ from typing import Any
 import matplotlib
 import numpy as np
 import seaborn as sns
-from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-from toytask_cli.figures.colours import MAP_COLOURS, TASK_COLOURS, TASK_LINES
+from toytask_cli.figures.colours import MAP_COLOURS, TASK_COLOURS
 
 WIDTH = 5.0  # inches of one panel
 HEIGHT = 3.8
@@ -34,9 +33,8 @@ def style() -> Iterator[None]:
         matplotlib.rc_context(),
         sns.axes_style("whitegrid"),
         sns.plotting_context("notebook", font_scale=0.9),
+        sns.color_palette(TASK_COLOURS),
     ):
-        tasks = cycler(color=TASK_COLOURS, linestyle=TASK_LINES)
-        matplotlib.rcParams["axes.prop_cycle"] = tasks
         yield
 
 

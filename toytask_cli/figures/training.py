@@ -14,7 +14,7 @@ from matplotlib.ticker import (
     SymmetricalLogLocator,
 )
 
-from toytask_cli.figures.colours import COLOURS
+from toytask_cli.figures.colours import COLOURS, TASK_LINES
 from toytask_cli.figures.style import rows_of_panels, style
 
 Record = Mapping[str, Any]
@@ -32,9 +32,11 @@ def draw_losses(metrics: Sequence[Record], labels: Mapping[str, str]) -> Figure:
         figure, axes = rows_of_panels(len(terms), width=3.4, height=2.6)
         for term, axis in zip(terms, axes, strict=True):
             values = []
-            for split in ("train", "validation"):
+            for split, line in (("train", "--"), ("validation", "-")):
                 points = [(m["epoch"], m[split][term]) for m in metrics if m[split]]
-                axis.plot(*zip(*points, strict=True), label=split, color=COLOURS[split], lw=1.4)
+                axis.plot(
+                    *zip(*points, strict=True), line, label=split, color=COLOURS[split], lw=1.4
+                )
                 values += [value for _, value in points]
             axis.set(title=labels.get(term, term), xlabel="epoch")
             _use_log_scale(axis, values)
@@ -80,8 +82,9 @@ def draw_metrics(metrics: Sequence[Record], labels: Mapping[str, str]) -> Figure
             values = [m["validation"][name] for m in validated]
             axis.set(title=labels.get(name, name), xlabel="epoch")
             if isinstance(values[0], Mapping):
-                for task in values[0]:
-                    axis.plot(epochs, [100 * value[task] for value in values], label=task)
+                for task, line in zip(values[0], TASK_LINES, strict=False):
+                    shares = [100 * value[task] for value in values]
+                    axis.plot(epochs, shares, linestyle=line, label=task)
                 axis.set(ylabel="right answers (%)", ylim=(-2, 102))
             else:
                 axis.plot(epochs, values, color=COLOURS["validation"])

@@ -75,7 +75,7 @@ class FineTuning:
             """Record accuracy after every step of the first epoch, and at the end of the others."""
             if trainer.progress.epoch == 0 or step == trainer.steps_per_epoch:
                 course.steps.append(trainer.progress.epoch * trainer.steps_per_epoch + step)
-                metrics = trainer.engine.validate(trainer.validation, Coefficients(1, 0, 0))
+                metrics = trainer.engine.validate(trainer.validation, Coefficients(1, 0))
                 course.accuracy.append(metrics["accuracy"].tolist())
 
         with ablate_neurons(trainer.engine.model, neurons, error):
