@@ -13,7 +13,7 @@ from toytask_cli.recipe import Recipe
 from toytask_cli.training.cuda_graphs import Captured, Function, GraphedCallable
 from toytask_cli.training.flat_parameters import FlatParameters
 from toytask_cli.training.optimizers import make_optimizers
-from toytask_cli.training.validation import validate
+from toytask_cli.training.validation import Distribution, validate
 
 
 class Engine:
@@ -28,6 +28,7 @@ class Engine:
         n_tasks: number of tasks.
         precision: type of everything but embeddings and losses.
         capture: how to capture work for replaying; None runs it anew each time.
+        teacher: gives the probabilities to learn; None to learn the answers' tokens.
     """
 
     def __init__(
@@ -37,10 +38,12 @@ class Engine:
         n_tasks: int,
         precision: torch.dtype,
         capture: Callable[[Function], Captured] | None = None,
+        teacher: Distribution | None = None,
     ):
         self.recipe = recipe
         self.model = deepcopy(model)
         self.n_tasks = n_tasks
+        self.teacher = teacher
         self.weights = FlatParameters(self.model, precision)
         device = next(model.parameters()).device
         self.rate, *self.coefficients = torch.zeros(1 + len(Coefficients._fields), device=device)
@@ -64,10 +67,11 @@ class Engine:
 
     def _step(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> dict[str, Tensor]:
         self.weights.sync_weights()
-        output = self.model(prompts, answers[:, :-1])
-        terms = loss_terms(
-            loss_sums(output, answers, tasks, self.n_tasks), Coefficients(*self.coefficients)
-        )
+        inputs = answers[:, :-1]
+        output = self.model(prompts, inputs)
+        probabilities = self.teacher(prompts, inputs) if self.teacher else None
+        sums = loss_sums(output, answers, tasks, self.n_tasks, probabilities)
+        terms = loss_terms(sums, Coefficients(*self.coefficients))
         self.weights.backward(terms["loss"])
         if self.recipe.clip > 0:
             vectors = self.weights.vectors.values()
@@ -87,7 +91,8 @@ class Engine:
         """Validate on prompts, answers and tasks of one batch after the other."""
         self.weights.sync_weights()
         batches = zip(tensors[::3], tensors[1::3], tensors[2::3], strict=True)
-        return validate(self.model, batches, self.n_tasks, Coefficients(*self.coefficients))
+        coefficients = Coefficients(*self.coefficients)
+        return validate(self.model, batches, self.n_tasks, coefficients, self.teacher)
 
     def _set_coefficients(self, coefficients: Coefficients) -> None:
         """Write them where captured work reads them."""

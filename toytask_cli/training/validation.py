@@ -1,6 +1,6 @@
 """The measurements at an epoch's end: the loss and its terms, and how the tasks and neurons do."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import reduce
 from operator import add
 
@@ -20,6 +20,10 @@ from toytask_cli.tokenizer import PAD
 
 Batch = tuple[Tensor, Tensor, Tensor]  # prompts, answers and tasks, as in `dataset.Examples`
 
+# A teacher: prompts, and answers without their last token → [n, length, vocabulary] probabilities
+# to learn in place of the answers' tokens.
+Distribution = Callable[[Tensor, Tensor], Tensor]
+
 # What `validate` returns beside the terms of the loss, in this order.
 EPOCH_METRICS = {
     "accuracy": Metric("exact match", "share of answers that match exactly, 0 to 1, by task"),
@@ -30,18 +34,24 @@ EPOCH_METRICS = {
 
 @torch.no_grad()
 def validate(
-    model: Transformer, batches: Iterable[Batch], n_tasks: int, coefficients: Coefficients
+    model: Transformer,
+    batches: Iterable[Batch],
+    n_tasks: int,
+    coefficients: Coefficients,
+    teacher: Distribution | None = None,
 ) -> dict[str, Tensor]:
     """Measure a model over all positions of all batches that are not padding.
 
     Returns:
         `LOSS_TERMS`, [] each, and `EPOCH_METRICS`, [n_tasks] or []; all on the device, which is not
-        waited for.
+        waited for. The accuracy of a task without examples is not a number.
     """
     sums, correct, examples, firing = [], [], [], []
     for prompts, answers, tasks in batches:
-        output = model(prompts, answers[:, :-1])
-        sums.append(loss_sums(output, answers, tasks, n_tasks))
+        inputs = answers[:, :-1]
+        output = model(prompts, inputs)
+        probabilities = teacher(prompts, inputs) if teacher else None
+        sums.append(loss_sums(output, answers, tasks, n_tasks, probabilities))
         of_task = one_hot(tasks, n_tasks)
         correct.append(of_task @ exact_match(output.logits, answers).float())
         examples.append(of_task.sum(dim=1))
