@@ -79,20 +79,30 @@ def train(
         full = _resolve(preset, recipe, data, overrides)
         dtype = find_precision(precision, torch_device)
         session = Session.start(full, torch_device, dtype, out_dir)
-    _print_start(session)
-    _train(session, figures, json)
+    train_session(session, figures, json)
 
 
-def _train(session: "Session", figures: bool, json: bool) -> None:
-    """Train to the end or until a signal; print the report, and the command that comes next."""
+def follow_training(session: "Session") -> tuple[Report, int]:
+    """Train to the end or until a signal, and show the progress.
+
+    Returns:
+        The report, and the exit code that the signal asks for; 0 if none came.
+    """
     from toytask_cli.cli.signals import stop_on_signal
     from toytask_cli.cli.train_display import TrainDisplay, wants_live
 
+    _print_start(session)
     with (
         TrainDisplay(session.trainer, _labels(), live=wants_live()) as display,
         stop_on_signal(print_message) as stop,
     ):
         report = session.train(stop, display.step, display.epoch)
+    return report, stop.exit_code if stop() else 0
+
+
+def train_session(session: "Session", figures: bool, json: bool) -> None:
+    """Train to the end or until a signal; print the report, and the command that comes next."""
+    report, exit_code = follow_training(session)
     is_measured = "validation" in report
     is_interrupted = report["status"] == "interrupted"
     if json:
@@ -106,11 +116,11 @@ def _train(session: "Session", figures: bool, json: bool) -> None:
         print_message(f"interrupted after epoch {report['epochs']}; {kept}")
         print_next("train", "--resume", session.run.path)
     else:
-        print_next("eval", session.run.path)
+        print_next("attack" if session.run.config.teacher else "eval", session.run.path)
     if figures and is_measured:  # last, so that a failure hides nothing
         write_figures(session.run, _figures(session))
     if is_interrupted:
-        raise typer.Exit(stop.exit_code)
+        raise typer.Exit(exit_code)
 
 
 def _resolve(
@@ -169,10 +179,16 @@ def _print_start(session: "Session") -> None:
     from torch import get_num_threads
 
     config, device = session.run.config, session.trainer.device.type
+    tasks = ", ".join(config.taught or config.recipe.tasks)
     print_message(
-        f"{session.run.path}: {', '.join(config.recipe.tasks)}, seed {config.recipe.seed}, "
+        f"{session.run.path}: {tasks}, seed {config.recipe.seed}, "
         f"{device}, {config.precision}, {get_num_threads()} threads"
     )
+    if teacher := config.teacher:
+        print_message(
+            f"it learns what {teacher.run} writes with {teacher.ablation}; while it trains, "
+            "accuracy is agreement with that"
+        )
     if config.recipe.separate_epochs >= config.recipe.epochs:
         print_message(
             "every epoch is one of separating, none of learning: is --separate-epochs meant to be "
