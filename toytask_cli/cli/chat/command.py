@@ -1,6 +1,7 @@
 """`toytask chat`: talk to the model, as trained and with neurons removed."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,6 +15,13 @@ def chat(
         list[str] | None,
         typer.Option(
             metavar="NAME", help="Put this ablation beside the model as trained; may be repeated."
+        ),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Put another run of the same tasks beside it, such as a student; may be repeated.",
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -39,6 +47,8 @@ def chat(
     session = Chat(*open_run(run, device), seed)
     for name in ablation or []:
         session.add_ablation(name)
+    for path in beside or []:
+        session.add_run(path)
     if sys.stdin and sys.stdin.isatty() and sys.stdout.isatty() and not json:
         run_terminal(session)
     elif not answer_lines(session, json):
