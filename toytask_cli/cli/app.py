@@ -12,9 +12,11 @@ import typer
 
 from toytask_cli import __version__
 from toytask_cli.cli.ablate import ablate
+from toytask_cli.cli.attack import attack
 from toytask_cli.cli.chat.command import chat
 from toytask_cli.cli.console import print_error
 from toytask_cli.cli.data import data
+from toytask_cli.cli.distill import distill
 from toytask_cli.cli.encoding_fallback import register_encoding_fallback
 from toytask_cli.cli.eval import eval_
 from toytask_cli.cli.importance import importance
@@ -31,12 +33,18 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ablate": ablate,
     "chat": chat,
 }
+MORE_COMMANDS: dict[str, Callable[..., None]] = {
+    "attack": attack,
+    "distill": distill,
+}
 
 app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
 )
 for name, command in COMMANDS.items():
     app.command(name)(command)
+for name, command in MORE_COMMANDS.items():
+    app.command(name, rich_help_panel="More commands")(command)
 
 debug = False
 
