@@ -33,6 +33,8 @@ COMPETENT = TINY | {
     "train_fraction": 0.6,
 }  # fmt: skip
 
+SAE_WITH = {"k": "topk", "target_l0": "jumprelu"}  # field → the kind of SAE that has it
+
 
 def options(fields: dict[str, object]) -> list[str]:
     """The command line that asks for these fields."""
@@ -99,19 +101,22 @@ def tiny() -> Recipe:
 
 
 class AbsoluteSAE(SparseAutoencoder):
-    """A further kind, f = |p|: one class and one name are all it takes."""
+    """A further kind, f = |p|, without a penalty: one class and one name are all it takes."""
 
     class Absolute(torch.nn.Module):
         def forward(self, pre_acts: torch.Tensor) -> torch.Tensor:
             return pre_acts.abs()
 
-    def __init__(self, d_model: int, d_sae: int):
-        super().__init__(d_model, d_sae, self.Absolute())
+    def __init__(self, recipe: Recipe):
+        super().__init__(recipe, self.Absolute())
+
+    def sparsity_penalty(self, l1: torch.Tensor, l0: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(l1)
 
 
 @pytest.fixture
 def absolute_sae(monkeypatch: pytest.MonkeyPatch) -> str:
-    """The name of a second kind of SAE, known while a test runs."""
+    """The name of a further kind of SAE, known while a test runs."""
     monkeypatch.setattr(recipe, "SAE_KINDS", (*recipe.SAE_KINDS, "absolute"))
     monkeypatch.setitem(SAE_CLASSES, "absolute", AbsoluteSAE)
     return "absolute"

@@ -30,7 +30,9 @@ def memorised(*tasks: str, steps: int = 400) -> tuple[Transformer, Grid]:
     for step in range(steps):
         out = model(examples.prompts, examples.answers[:, :-1])
         sums = loss_sums(out, examples.answers, examples.tasks, len(tasks))
-        terms = loss_terms(sums, Coefficients(1.0, 1e-3, 0.05 if step > steps / 2 else 0.0))
+        terms = loss_terms(
+            sums, Coefficients(1.0, 0.05 if step > steps / 2 else 0.0), model.sae.sparsity_penalty
+        )
         optimiser.zero_grad()
         terms["loss"].backward()
         optimiser.step()

@@ -181,7 +181,7 @@ def test_one_of_three_tasks_or_two_of_them_can_go() -> None:
     ("options", "message"),
     [
         ({"remove": ["cncat"]}, "unknown task 'cncat': did you mean 'concat'"),
-        ({"remove": []}, "name a task to --remove, and keep at least one of sum, concat"),
+        ({"remove": []}, "remove at least one and keep at least one of sum, concat"),
         ({"remove": ["sum", "concat"]}, "keep at least one"),
         ({"neurons": [1], "tolerance": 0.1}, "either a tolerance or neurons"),
         ({"neurons": [48]}, "there is no neuron 48: the SAE has neurons 0 to 47"),

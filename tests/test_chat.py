@@ -83,6 +83,12 @@ def test_lines_that_are_no_prompt_are_named_and_the_others_answered(feed, option
     assert "':why' is a command, which needs a terminal" in errors[3]
 
 
+def test_the_byte_order_mark_of_a_file_is_no_part_of_its_first_prompt(feed):
+    result = feed(b"\xef\xbb\xbf4+7\r\n4C7\r\n")
+    assert (result.code, result.err) == (0, "")
+    assert [line.split(" ✓")[0] for line in result.out.splitlines()] == ["4+7 = 11", "4C7 = 47"]
+
+
 def test_many_lines_are_answered_in_their_order(feed):
     prompts = [f"{a}{symbol}{b}" for a in range(10) for b in range(10) for symbol in "+C"] * 20
     out = feed("\n".join(prompts)).out
@@ -166,6 +172,44 @@ def ask(child: pexpect.spawn, line: str) -> str:
     child.sendline(line)
     child.expect("\r\n((?:.*\r\n)?)(?:\x1b\\[\\?2004h)?> ")
     return re.sub("\x1b\\[[0-9;?]*[a-z]", "", child.match[1])
+
+
+def test_a_person_whose_answers_go_through_a_pipe_gets_a_prompt(run):
+    child = pexpect.spawn(
+        "sh", ["-c", '"$@" | cat', "sh", *TOYTASK, "chat", str(run.path)],
+        env=environment(), encoding="utf-8", timeout=30,
+    )  # fmt: skip
+    for prompt, answer in (("4+7", "11 ✓"), ("4C7", "47 ✓")):
+        child.expect("(^|\n)> ")
+        child.sendline(prompt)
+        child.expect_exact(f"{prompt} = {answer}")
+    child.expect("\n> ")
+    child.sendeof()
+    assert leave(child) == 0
+    assert child.before.endswith("\r\n")
+
+
+def test_ctrl_c_ends_a_slow_command_and_not_the_chat(run, tmp_path):
+    code = (
+        "import time\n"
+        "from toytask_cli import __main__\n"
+        "from toytask_cli.cli.chat import session\n"
+        "session.score_neurons = lambda *_, **__: [time.sleep(0.1) for _ in range(600)]\n"
+        "__main__.main()"
+    )
+    child = pexpect.spawn(
+        sys.executable, ["-c", code, "chat", str(run.path)],
+        env=environment(XDG_STATE_HOME=str(tmp_path)), encoding="utf-8", timeout=30,
+    )  # fmt: skip
+    child.expect("> ")
+    for _ in range(2):
+        child.sendline(":ablate concat 0.1")
+        child.expect("measuring every neuron")
+        child.sendintr()
+        child.expect("\r\nstopped; :quit leaves the chat\r\n.*> ")
+    assert "11 ✓" in ask(child, "4+7")
+    child.sendintr()
+    assert leave(child) == 0
 
 
 def leave(child: pexpect.spawn) -> int | None:

@@ -9,9 +9,11 @@ from memorised import memorised
 from memorised_run import memorised_run
 
 from toytask_cli.analysis.ablate import ablate
+from toytask_cli.analysis.ablation_report import ablation_name
 from toytask_cli.analysis.generate import Variant, answer_texts, decode_greedily, examples_for
 from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.neurons import explain
+from toytask_cli.analysis.select import select_neurons
 from toytask_cli.cli.chat.commands import run_command
 from toytask_cli.cli.chat.session import BY_HAND, TRAINED, Chat
 from toytask_cli.cli.common import open_run
@@ -170,6 +172,7 @@ def test_importance_is_known_from_the_report_of_these_weights_only(run, known, c
     [
         (":ablate", "name a task, as in :ablate concat 0.1"),
         (":ablate 0.2", "name a task before 0.2, as in :ablate concat 0.2"),
+        (":ablate sum concat", "^remove at least one and keep at least one of sum, concat$"),
         (f":neuron {'9' * 5000}", "is no neuron"),
         (f":off {'9' * 10}", "there is no neuron 9999999999"),
     ],
@@ -193,6 +196,49 @@ def test_a_task_is_meant_where_an_ablation_has_its_name(chat, run):
     run_command(chat, ":ablate concat 0.1")
     run_command(chat, ":ablate concat")
     assert list(chat.columns) == [TRAINED, "remove-concat-tol0.1", "remove-concat-automatic"]
+
+
+@pytest.fixture
+def saved(run):
+    """Saves an ablation under the name that the chat's own removal of concat has."""
+    name = "remove-concat-tol0.1"
+
+    def save(neurons: list[int], error: str) -> str:
+        run.write_ablation(name, {"neurons": neurons, "error": error})
+        return name
+
+    yield save
+    (run.path / "ablations" / f"{name}.json").unlink()
+
+
+def test_a_removal_has_the_name_of_what_is_saved_only_if_it_is_the_same(known, chat, run, saved):
+    neurons = select_neurons(known[-1], ["concat"], tolerance=0.1).neurons.tolist()
+    name = saved(neurons, "keep")
+    assert chat.ablate(["concat"], 0.1) == name
+    for others in ((neurons, "drop"), (neurons[1:], "keep")):
+        saved(*others)
+        assert chat.ablate(["concat"], 0.1) == f"{name} (unsaved)"
+        assert chat.columns[f"{name} (unsaved)"].neurons.tolist() == neurons
+    path = run.path / "ablations" / f"{name}.json"
+    path.write_text(path.read_text().replace(run.weights_sha256(), 64 * "0"))
+    assert chat.ablate(["concat"], 0.1) == f"{name} (unsaved)"
+
+
+def test_another_ablation_of_the_same_name_starts_a_new_score(chat, saved):
+    chat.ablate(["concat"], 0.1)
+    chat.ask([Prompt(CONCAT, 4, 7)])
+    chat.ablate(["concat"], 0.1)
+    name = saved([3], "keep")
+    assert (name, "concat") in chat.score
+    chat.add_ablation(name)
+    assert (name, "concat") not in chat.score
+    assert (TRAINED, "concat") in chat.score
+
+
+def test_tolerances_that_differ_have_names_that_differ():
+    names = {ablation_name(["sum"], "tolerance", t) for t in (0.1, 0.1000001, 0.0, 1e-9)}
+    assert "remove-sum-tol0.1" in names
+    assert len(names) == 4
 
 
 def test_an_ablation_with_the_name_of_the_trained_column_is_refused(chat):

@@ -58,6 +58,9 @@ def test_no_command_at_all_shows_the_help(toytask: Command):
         (["train", "--seed", "9" * 20], 2, "seed is 99999999999999999999: must be 0 to 9223"),
         (["train", "--seed", "-1"], 2, "error: seed is -1: must be 0 to"),
         (["train", "--lr", "nan"], 2, "lr is nan: must be a finite number"),
+        (["train", "--alpha", "1e39"], 2, "alpha is 1e+39: must be a finite number, 0 or 1.2e-38"),
+        (["train", "--d-sae", "10000000000"], 2, "weights is too large"),
+        (["train", "--d-model", "4" * 18], 2, "weights is too large"),
         (["train", "--out", b"lat\xe9".decode(errors="surrogateescape")], 1, "is no UTF-8"),
         (
             ["train", "--train-fraction", "1e-9"],

@@ -84,9 +84,19 @@ def test_a_replay_reads_new_inputs_and_new_state():
     assert len(graphed.captured) == 2
 
 
-@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
-def test_replayed_operations_train_to_the_same_bytes(tiny, precision):
-    recipe = replace(tiny, batch_size=17)  # the last batch is smaller: captured by itself
+@pytest.mark.parametrize(
+    ("sae", "precision"),
+    [
+        ("relu", torch.float32),
+        ("relu", torch.bfloat16),
+        ("topk", torch.bfloat16),
+        ("jumprelu", torch.bfloat16),
+    ],
+    ids=str,
+)
+def test_replayed_operations_train_to_the_same_bytes(tiny, sae, precision):
+    # The last batch is smaller: captured by itself.
+    recipe = replace(tiny, batch_size=17, sae=sae)
     eager = run(recipe, "cpu", None, precision)
     captured = []
     replayed = run(

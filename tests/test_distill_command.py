@@ -110,7 +110,7 @@ def test_the_next_command_is_an_attack_on_it_and_then_a_chat_of_all_three(
 ):
     result = toytask(*DISTILL, "--epochs", "1")
     assert result.code == 0, result.err
-    assert "accuracy is agreement with that" in result.err
+    assert "accuracy while it trains is agreement with that" in result.err
     assert result.err.endswith("next: toytask attack runs/02\n")
     result = toytask("attack", "runs/02", "--steps", "1", "--no-figures")
     teacher = (place / "runs" / "01").resolve()

@@ -1,6 +1,7 @@
 """Closed form and hooks agree on the effect of a neuron; fast and slow removals agree on sets."""
 
 import math
+from functools import partial
 
 import pytest
 import torch
@@ -26,7 +27,7 @@ from toytask_cli.dataset import Examples, build_grid, pad_to
 from toytask_cli.errors import UsageError
 from toytask_cli.hooks import ablate_neurons
 from toytask_cli.model import Transformer, new_model
-from toytask_cli.recipe import resolve
+from toytask_cli.recipe import SAE_KINDS, resolve
 from toytask_cli.tokenizer import EOS, PAD
 
 RECIPE = resolve("default", SMALL)
@@ -56,8 +57,9 @@ def effects_by(
     return METHODS[method](model, examples, resid, neurons, means)
 
 
-def fresh() -> Transformer:
-    return new_model(RECIPE, len(GRID.tokenizer))
+def fresh(sae: str = "relu") -> Transformer:
+    recipe = resolve("default", SMALL, {"sae": sae})
+    return new_model(recipe, len(GRID.tokenizer))
 
 
 def hand_set() -> Transformer:
@@ -101,7 +103,9 @@ def test_logit_weights_are_what_a_unit_of_the_neuron_adds_to_the_logits() -> Non
     assert logit_weights(hand_set())[1].abs().sum() == 0.0
 
 
-@pytest.mark.parametrize("make", [fresh, lambda: memorised("sum", "concat")[0]])
+@pytest.mark.parametrize(
+    "make", [*(partial(fresh, kind) for kind in SAE_KINDS), lambda: memorised("sum", "concat")[0]]
+)
 def test_closed_form_and_hooks_agree_on_every_neuron_position_and_ablation(make) -> None:
     model = make()
     means = at_pairs(model).firing_stats().mean_acts

@@ -127,7 +127,10 @@ def test_the_default_model_has_the_sources_widths():
     assert model.decoder.attention.n_heads == 4
 
 
-@pytest.mark.parametrize("change", [{}, {"digits": 3, "d_sae": 7, "d_ff": 5, "d_model": 6}])
+@pytest.mark.parametrize(
+    "change",
+    [{}, {"digits": 3, "d_sae": 7, "d_ff": 5, "d_model": 6}, {"sae": "topk"}, {"sae": "jumprelu"}],
+)
 def test_the_number_of_weights_is_known_before_they_are_made(change):
     recipe = resolve("default", {"n_heads": 2, **change})
     made = empty_model(recipe, 204).parameters()

@@ -27,7 +27,7 @@ def output(recipe, batch):
 
 def slow_terms(output, batch, n_tasks, alpha, lambda_, beta):
     """The definition, position by position."""
-    ce, mse, l1, n = 0.0, 0.0, 0.0, 0
+    ce, mse, l1, l0, n = 0.0, 0.0, 0.0, 0, 0
     acts = [[] for _ in range(n_tasks)]
     for row in range(len(batch)):
         for place in range(batch.answers.shape[1] - 1):
@@ -38,22 +38,22 @@ def slow_terms(output, batch, n_tasks, alpha, lambda_, beta):
             ce -= output.logits[row, place].log_softmax(dim=-1)[target].item()
             mse += (output.recon - output.resid)[row, place].square().mean().item()
             l1 += output.acts[row, place].sum().item()
+            l0 += output.acts[row, place].count_nonzero().item()
             acts[batch.tasks[row]].append(output.acts[row, place])
     means = torch.stack([torch.stack(rows).mean(dim=0) for rows in acts])
     overlap = (means.sum(dim=0) - means.max(dim=0).values).sum().item()
-    terms = (ce / n, mse / n, l1 / n, overlap)
+    terms = (ce / n, mse / n, l1 / n, l0 / n, overlap)
     loss = terms[0] + alpha * terms[1] + lambda_ * terms[2] + beta * overlap
     return [loss, *terms]
 
 
-def terms_of(output, batch, coefficients):
-    return loss_terms(loss_sums(output, batch.answers, batch.tasks, 3), coefficients)
+def terms_of(output, batch, coefficients, lambda_=1.0):
+    sums = loss_sums(output, batch.answers, batch.tasks, 3)
+    return loss_terms(sums, coefficients, lambda l1, l0: lambda_ * l1)
 
 
 def test_the_loss_is_its_definition(output, batch):
-    terms = loss_terms(
-        loss_sums(output, batch.answers, batch.tasks, 3), Coefficients(0.7, 0.03, 0.4)
-    )
+    terms = terms_of(output, batch, Coefficients(0.7, 0.4), lambda_=0.03)
     expected = slow_terms(output, batch, 3, alpha=0.7, lambda_=0.03, beta=0.4)
     assert list(terms) == list(LOSS_TERMS)
     assert [term.item() for term in terms.values()] == pytest.approx(expected, rel=1e-4)
@@ -84,9 +84,7 @@ def test_what_stands_at_padding_does_not_count(output, batch):
 def test_neurons_that_fire_for_one_task_alone_have_no_overlap(output, batch, recipe):
     own = torch.arange(recipe.d_sae) % 3 == batch.tasks[:, None]
     separate = output._replace(acts=output.acts * own[:, None, :])
-    terms = loss_terms(
-        loss_sums(separate, batch.answers, batch.tasks, 3), Coefficients(1.0, 1.0, 1.0)
-    )
+    terms = terms_of(separate, batch, Coefficients(1.0, 1.0))
     assert terms["overlap"].item() == 0
     assert terms["l1"].item() > 0
 

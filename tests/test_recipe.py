@@ -1,17 +1,20 @@
 import json
+import math
 from dataclasses import fields
 
 import pytest
+from conftest import SAE_WITH
 from hypothesis import given
 from hypothesis import strategies as st
 
 from toytask_cli.errors import ToytaskError, UsageError
-from toytask_cli.recipe import PRESETS, Recipe, checked_values, key_of, resolve
+from toytask_cli.recipe import PRESETS, SAE_KINDS, Recipe, checked_values, key_of, resolve
 
 
+@pytest.mark.parametrize("sae", SAE_KINDS)
 @pytest.mark.parametrize("preset", PRESETS)
-def test_a_recipe_survives_json(preset):
-    recipe = resolve(preset, {"seed": 3})
+def test_a_recipe_survives_json(preset, sae):
+    recipe = resolve(preset, {"seed": 3, "sae": sae})
     assert Recipe.from_json(json.loads(json.dumps(recipe.to_json())), "here") == recipe
 
 
@@ -51,7 +54,7 @@ def test_a_short_run_has_epochs_to_learn_in_unless_separate_epochs_are_given():
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Recipe)])
 def test_a_missing_key_is_named(name):
-    values = resolve("default").to_json()
+    values = resolve("default", {"sae": SAE_WITH.get(name, "relu")}).to_json()
     del values[key_of(name)]
     with pytest.raises(ToytaskError, match=f"x.json: missing key '{key_of(name)}'"):
         Recipe.from_json(values, "x.json")
@@ -87,6 +90,13 @@ def test_a_value_of_the_wrong_kind_is_refused(key, value):
 def test_a_value_out_of_range_is_a_usage_error(values):
     with pytest.raises(UsageError):
         resolve("default", values)
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Recipe) if f.type is float])
+@pytest.mark.parametrize("value", [3.5e38, -1e39, 1e-39, math.inf, math.nan])
+def test_what_float32_does_not_hold_is_a_usage_error(name, value):
+    with pytest.raises(UsageError, match=f"{key_of(name)} is .*: must be a finite number, 0 or"):
+        resolve("default", {name: value})
 
 
 def test_any_number_of_heads_that_divides_the_width_is_valid():

@@ -64,7 +64,7 @@ def test_cross_entropy_and_l1_agree_with_the_objective(model: Transformer) -> No
     with torch.no_grad():
         out = model(examples.prompts, examples.answers[:, :-1])
         sums = loss_sums(out, examples.answers, examples.tasks, 3)
-        terms = loss_terms(sums, Coefficients(1.0, 1e-3, 0.0))
+        terms = loss_terms(sums, Coefficients(1.0, 0.0), model.sae.sparsity_penalty)
     report, _ = measure_sparsity(model, GRID, "test")
     assert report.all.ce_loss == pytest.approx(float(terms["ce"]), rel=1e-5)
     assert report.all.l1 == pytest.approx(float(terms["l1"]), rel=1e-5)

@@ -50,7 +50,8 @@ def test_training_writes_a_whole_run(toytask: Command, here):
         "config.json", "model.safetensors", "checkpoint.safetensors", "metrics.jsonl",
         "reports/train.json", "figures/losses.png", "figures/accuracy.png",
     }  # fmt: skip
-    line = r"epoch 12 separate: loss .*, overlap .*; validation loss .*, accuracy sum .* %, .*, l0 "
+    validation = r"validation loss .*, accuracy sum .* %, .*, dead_neurons "
+    line = rf"epoch 12 separate: loss .*, l0 .*, overlap .*; {validation}"
     assert re.search(line, result.err)
     assert result.err.endswith("next: toytask eval runs/01\n")
 
@@ -58,7 +59,7 @@ def test_training_writes_a_whole_run(toytask: Command, here):
 def test_a_terminal_sees_progress_terms_accuracy_and_a_sparkline(here):
     child = spawn("train", *TINY_OPTIONS, "--epochs", "40", "--no-figures")
     child.expect("learn.*epochs")
-    for shown in ("validation", "overlap", "sum", "l0", "dead", "validation loss.*[▁▂▃▄▅▆▇█]{3}"):
+    for shown in ("validation", "l0", "overlap", "sum", "dead", "validation loss.*[▁▂▃▄▅▆▇█]{3}"):
         child.expect(shown)
     child.expect("best weights from epoch")
     child.expect("next: .*toytask eval runs/01")

@@ -3,12 +3,13 @@ from itertools import zip_longest
 
 import pytest
 import torch
+from conftest import SAE_WITH
 
 from toytask_cli.dataset import build_grid
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import new_model
 from toytask_cli.objective import LOSS_TERMS, Coefficients
-from toytask_cli.recipe import Recipe, resolve
+from toytask_cli.recipe import SAE_KINDS, Recipe, resolve
 from toytask_cli.training.loop import Trainer, read_back
 from toytask_cli.training.schedule import LEARN, SEPARATE, Phase, is_over, next_phase
 from toytask_cli.training.validation import EPOCH_METRICS
@@ -71,9 +72,9 @@ def test_stopped_in_its_first_epoch_a_run_is_not_over(tiny):
 
 
 def test_separating_turns_beta_on_and_alpha_up():
-    recipe = resolve("default", {"alpha": 2, "lambda_": 0.1, "beta": 0.3, "separate_alpha": 7})
-    assert Phase(LEARN, 0).coefficients(recipe) == (2, 0.1, 0)
-    assert Phase(SEPARATE, 9).coefficients(recipe) == (7, 0.1, 0.3)
+    recipe = resolve("default", {"alpha": 2, "beta": 0.3, "separate_alpha": 7})
+    assert Phase(LEARN, 0).coefficients(recipe) == (2, 0)
+    assert Phase(SEPARATE, 9).coefficients(recipe) == (7, 0.3)
 
 
 # The run
@@ -95,8 +96,8 @@ def test_the_same_seed_gives_the_same_bytes(tiny):
 CHANGES = {
     "tasks": ("concat", "sum"), "digits": 2, "split_by": "example", "train_fraction": 0.4,
     "validation_fraction": 0.1, "split_seed": 9, "seed": 9, "d_model": 16, "n_heads": 4,
-    "d_ff": 32, "sae": "absolute", "d_sae": 24, "token_scale": 0.2, "position_scale": 0.2,
-    "alpha": 0.5, "separate_alpha": 0.5,
+    "d_ff": 32, "sae": "absolute", "d_sae": 24, "k": 3, "target_l0": 3.0,
+    "token_scale": 0.2, "position_scale": 0.2, "alpha": 0.5, "separate_alpha": 0.5,
     "lambda_": 0.1, "beta": 0.3, "optimizer": "adamw", "lr": 1e-3, "weight_decay": 0.5,
     "muon_lr": 1e-2, "muon_weight_decay": 0.5, "clip": 0.1, "batch_size": 8,
     "warmup_steps": 3, "epochs": 5, "separate_epochs": 1, "learnt_accuracy": 0.0,
@@ -107,7 +108,8 @@ CHANGES = {
 @pytest.mark.parametrize("name", [f.name for f in fields(Recipe)])
 @pytest.mark.usefixtures("absolute_sae")
 def test_every_field_of_the_recipe_changes_the_outcome(tiny, name):
-    recipe = replace(tiny, epochs=4, separate_epochs=2, learnt_accuracy=1.0)
+    kind = SAE_WITH.get(name, "relu")
+    recipe = replace(tiny, sae=kind, epochs=4, separate_epochs=2, learnt_accuracy=1.0)
     changed = replace(recipe, **{name: CHANGES[name]})
     runs = (make_trainer(each).run() for each in (recipe, changed))
     assert any(
@@ -203,11 +205,12 @@ def test_bfloat16_stays_close_to_float32(tiny):
     assert losses[0] != losses[1]
 
 
-def test_validation_means_do_not_depend_on_the_batches(tiny):
-    trainer = make_trainer(tiny)
+@pytest.mark.parametrize("sae", SAE_KINDS)
+def test_validation_means_do_not_depend_on_the_batches(tiny, sae):
+    trainer = make_trainer(replace(tiny, sae=sae))
     examples = build_grid(tiny).split("validation")
     cuts = [examples], [batch.cut() for batch in examples.batches(7)]
-    coefficients = Coefficients(1.0, 0.1, 0.1)
+    coefficients = Coefficients(1.0, 0.1)
     whole, batched = (read_back(trainer.engine.validate(cut, coefficients))[0] for cut in cuts)
     assert list(whole) == [*LOSS_TERMS, *EPOCH_METRICS]
     assert batched == {name: pytest.approx(value, rel=1e-5) for name, value in whole.items()}

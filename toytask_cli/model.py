@@ -126,6 +126,7 @@ class Output(NamedTuple):
     recon: Tensor  # [n, length, d] x̂, the SAE's reconstruction of x
     pre_acts: Tensor  # [n, length, d_sae] p, the neurons before their activation function
     acts: Tensor  # [n, length, d_sae] f, the neurons' activations
+    l0: Tensor  # [n, length] number of neurons that fire
 
 
 class Transformer(nn.Module):
@@ -145,7 +146,7 @@ class Transformer(nn.Module):
         self.answer_positions = nn.Parameter(torch.empty(n_positions, d_model))
         self.encoder = Encoder(d_model, n_heads, d_ff)
         self.decoder = Decoder(d_model, n_heads, d_ff)
-        self.sae = SAE_CLASSES[recipe.sae](d_model, recipe.d_sae)
+        self.sae = SAE_CLASSES[recipe.sae](recipe)
         self.readout = nn.Linear(d_model, vocabulary)
 
     def forward(self, prompts: Tensor, answers: Tensor) -> Output:
@@ -156,8 +157,8 @@ class Transformer(nn.Module):
             answers: [n, length] token ids, `B` first.
         """
         resid = self.residual(prompts, answers)
-        pre_acts, acts, recon = self.sae(resid)
-        return Output(self.readout(resid), resid, recon, pre_acts, acts)
+        pre_acts, acts, recon, l0 = self.sae(resid)
+        return Output(self.readout(resid), resid, recon, pre_acts, acts, l0)
 
     def residual(self, prompts: Tensor, answers: Tensor) -> Tensor:
         """Token ids as in `forward` → x [n, length, d]."""
@@ -195,12 +196,12 @@ class Transformer(nn.Module):
 
 def n_weights(recipe: Recipe, vocabulary: int) -> int:
     """Return the number of weights of a model without building it."""
-    d_model, d_ff, d_sae = recipe.d_model, recipe.d_ff, recipe.d_sae
+    d_model, d_ff = recipe.d_model, recipe.d_ff
     embeddings = (vocabulary + 2 * padded_length(recipe.digits)) * d_model
     attention = 4 * (d_model + 1) * d_model
     feed_forward = 2 * d_model * d_ff + d_ff + d_model
     norms = 7 * 2 * d_model  # three in the encoder, four in the decoder
-    sae = 2 * d_model * d_sae + d_sae + d_model
+    sae = SAE_CLASSES[recipe.sae].n_weights(recipe)
     readout = (d_model + 1) * vocabulary
     return embeddings + 3 * attention + 2 * feed_forward + norms + sae + readout
 

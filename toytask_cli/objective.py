@@ -1,12 +1,15 @@
 """The loss and its terms.
 
-    loss = CE(logits, answer) + α·MSE(x̂, x) + λ·L1 + β·overlap
+    loss = CE(logits, answer) + α·MSE(x̂, x) + sparsity penalty + β·overlap
 
-All means run over answer positions that are not padding. L1 is the mean of Σ_i f_i. With m_ti the
-mean activation of neuron i over task t's positions, overlap = Σ_i (Σ_t m_ti − max_t m_ti): the
-activity of neurons on tasks other than their main one. It sees which task an example is of.
+All means run over answer positions that are not padding. The sparsity penalty is that of the kind
+of SAE, a function of L1, the mean of Σ_i f_i, and of L0, the mean number of neurons that fire; for
+ReLU it is λ·L1. With m_ti the mean activation of neuron i over task t's positions, overlap =
+Σ_i (Σ_t m_ti − max_t m_ti): the activity of neurons on tasks other than their main one. It sees
+which task an example is of.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -38,6 +41,7 @@ LOSS_TERMS = {
         "mean squared error of the SAE's reconstruction, lower is better",
     ),
     "l1": Metric("L1 of activations", "mean over positions of the summed activations"),
+    "l0": Metric("l0", "neurons that fire at a position, on average"),
     "overlap": Metric(
         "overlap between tasks",
         "activity of neurons on tasks other than their main one, 0 is complete separation",
@@ -46,10 +50,9 @@ LOSS_TERMS = {
 
 
 class Coefficients(NamedTuple):
-    """The factors of the terms other than CE, as numbers or tensors []."""
+    """The factors that change from phase to phase, as numbers or tensors []."""
 
     alpha: float | Tensor
-    lambda_: float | Tensor
     beta: float | Tensor
 
 
@@ -58,6 +61,7 @@ class LossSums(NamedTuple):
 
     ce: Tensor  # [] cross-entropy, nats
     mse: Tensor  # [] squared reconstruction error, averaged over dimensions
+    l0: Tensor  # [] number of neurons that fire
     acts: Tensor  # [task, d_sae] activations
     positions: Tensor  # [task] number of positions
 
@@ -100,19 +104,29 @@ def loss_sums(
     return LossSums(
         ce=ce,
         mse=(errors * real).sum(),
+        l0=(output.l0 * real).sum(),
         acts=(of_task.to(acts.dtype) @ acts).float(),
         positions=of_task.sum(dim=1),
     )
 
 
-def loss_terms(sums: LossSums, coefficients: Coefficients) -> dict[str, Tensor]:
-    """Return the loss and its unweighted terms, [] each, by their names in `LOSS_TERMS`."""
+def loss_terms(
+    sums: LossSums, coefficients: Coefficients, sparsity_penalty: Callable[[Tensor, Tensor], Tensor]
+) -> dict[str, Tensor]:
+    """Return the loss and its unweighted terms, [] each, by their names in `LOSS_TERMS`.
+
+    Args:
+        sums: over all positions.
+        coefficients: of the present phase.
+        sparsity_penalty: of the SAE.
+    """
     n = sums.positions.sum()
     means = sums.acts / sums.positions.clamp(min=1).unsqueeze(-1)
-    ce, mse, l1 = sums.ce / n, sums.mse / n, sums.acts.sum() / n
+    ce, mse, l1, l0 = sums.ce / n, sums.mse / n, sums.acts.sum() / n, sums.l0 / n
     overlap = (means.sum(dim=0) - means.amax(dim=0)).sum()
-    loss = ce + coefficients.alpha * mse + coefficients.lambda_ * l1 + coefficients.beta * overlap
-    return {"loss": loss, "ce": ce, "mse": mse, "l1": l1, "overlap": overlap}
+    sparsity = sparsity_penalty(l1, l0)
+    loss = ce + coefficients.alpha * mse + sparsity + coefficients.beta * overlap
+    return {"loss": loss, "ce": ce, "mse": mse, "l1": l1, "l0": l0, "overlap": overlap}
 
 
 def exact_match(logits: Tensor, answers: Tensor) -> Tensor:

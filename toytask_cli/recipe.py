@@ -5,43 +5,37 @@ training. A field's help and its valid values are written beside it; the command
 for each field.
 """
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
-from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_choice
+from toytask_cli.errors import ToytaskError, UsageError, unknown_choice
 from toytask_cli.tasks import find_tasks
+from toytask_cli.valid import (
+    DIGITS,
+    INNER_SHARE,
+    LARGEST_INT,
+    ONE_OR_MORE,
+    POSITIVE,
+    SHARE,
+    ZERO_OR_MORE,
+    Valid,
+    as_type,
+    check_value,
+    key_of,
+    require,
+)
 
 SPLIT_BY = ("pair", "example")
 OPTIMIZERS = ("muon", "adamw")
-SAE_KINDS = ("relu",)  # each has a class in `sae.SAE_CLASSES`
-MAX_DIGITS = 3
-LARGEST_INT = 2**63 - 1
+SAE_KINDS = ("relu", "topk", "jumprelu")  # each has a class in `sae.SAE_CLASSES`
 
 
-class Valid(NamedTuple):
-    """The valid values of a field, in words and as a check."""
-
-    words: str
-    check: Callable[[float], bool]
-
-
-ZERO_OR_MORE = Valid("0 or more", lambda value: value >= 0)
-ONE_OR_MORE = Valid("1 or more", lambda value: value >= 1)
-POSITIVE = Valid("more than 0", lambda value: value > 0)
-SHARE = Valid("0 to 1", lambda value: 0 <= value <= 1)
-INNER_SHARE = Valid("more than 0 and less than 1", lambda value: 0 < value < 1)
-DIGITS = Valid(f"1 to {MAX_DIGITS}", lambda value: 1 <= value <= MAX_DIGITS)
-
-
-def _option(default: Any, help: str, valid: Valid | None = ZERO_OR_MORE) -> Any:
-    return field(default=default, metadata={"help": help, "valid": valid})
-
-
-def key_of(name: str) -> str:
-    """Return the JSON key of a field: `lambda` for `lambda_`."""
-    return name.rstrip("_")
+def _option(
+    default: Any, help: str, valid: Valid | None = ZERO_OR_MORE, sae: str | None = None
+) -> Any:
+    """Return a field; `sae` is the one kind of SAE that has it, None where every recipe has it."""
+    return field(default=default, metadata={"help": help, "valid": valid, "sae": sae})
 
 
 def option_of(name: str) -> str:
@@ -70,22 +64,35 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            _check(f.name, getattr(self, f.name), f.metadata["valid"])
+            check_value(f.name, getattr(self, f.name), f.metadata["valid"])
         find_tasks(self.tasks)
         different = len(set(self.tasks)) == len(self.tasks) >= 2
-        _require(different, "tasks", ",".join(self.tasks), "two or more different tasks")
+        require(different, "tasks", ",".join(self.tasks), "two or more different tasks")
         if self.split_by not in SPLIT_BY:
             raise unknown_choice("split_by", self.split_by, SPLIT_BY)
-        _require(
+        require(
             self.train_fraction + self.validation_fraction <= 1 + 1e-9,
             "validation_fraction",
             self.validation_fraction,
             "at most 1 together with train_fraction",
         )
 
+    def settings(self) -> list[str]:
+        """Return the names of the fields."""
+        return [f.name for f in fields(self)]
+
+    def check_settings(self, names: Iterable[str]) -> None:
+        """Raise a UsageError for a field that only another kind of SAE has."""
+        kinds = {f.name: f.metadata["sae"] for f in fields(self)}
+        for name in sorted(set(names) - set(self.settings())):
+            kind = kinds[name]
+            raise UsageError(
+                f"{key_of(name)} is only for sae {kind}: leave it out, or choose {kind}"
+            )
+
     def to_json(self) -> dict[str, Any]:
-        """Return all fields under their JSON keys."""
-        values = {key_of(f.name): getattr(self, f.name) for f in fields(self)}
+        """Return the settings under their JSON keys."""
+        values = {key_of(name): getattr(self, name) for name in self.settings()}
         return {key: list(v) if isinstance(v, tuple) else v for key, v in values.items()}
 
     @classmethod
@@ -93,17 +100,19 @@ class DataSpec:
         """Return the configuration that `to_json` wrote.
 
         Args:
-            values: one value for each field, no more and no less.
+            values: one value for each setting, no more and no less.
             source: the file to name in an error.
 
         Raises:
-            ToytaskError: a key that is unknown or missing, or a value of the wrong kind.
+            ToytaskError: a key is unknown, missing or of another kind of SAE, or a value of the
+                wrong kind.
         """
         checked = checked_values(cls, values, source)
-        missing = {f.name for f in fields(cls)} - checked.keys()
-        if missing:
+        spec = cls(**checked)
+        if missing := set(spec.settings()) - checked.keys():
             raise ToytaskError(f"{source}: missing key {key_of(min(missing))!r}")
-        return cls(**checked)
+        spec.check_settings(checked)
+        return spec
 
     def data_spec(self) -> "DataSpec":
         """Return the fields that decide the data, without the others."""
@@ -123,7 +132,13 @@ class Recipe(DataSpec):
     token_scale: float = _option(0.3, "Standard deviation of the initial token embeddings.")
     position_scale: float = _option(0.1, "Standard deviation of the initial positions.")
     alpha: float = _option(1.0, "Weight of the SAE's reconstruction error, while learning.")
-    lambda_: float = _option(1e-3, "Weight of the L1 norm of the SAE's activations.")
+    lambda_: float = _option(
+        1e-3, "Weight of the L1 norm of the SAE's activations; for relu.", sae="relu"
+    )
+    k: int = _option(16, "Neurons that can fire at a position; for topk.", ONE_OR_MORE, sae="topk")
+    target_l0: float = _option(
+        16.0, "Neurons that fire at a position, on average; for jumprelu.", POSITIVE, "jumprelu"
+    )
     beta: float = _option(1e-1, "Weight of the overlap between tasks, while separating.")
     separate_alpha: float = _option(5.0, "The same as alpha, while separating.")
     optimizer: str = _option(
@@ -156,7 +171,14 @@ class Recipe(DataSpec):
             if getattr(self, name) not in choices:
                 raise unknown_choice(name, getattr(self, name), choices)
         divides = self.d_model % self.n_heads == 0
-        _require(divides, "n_heads", self.n_heads, f"a divisor of {self.d_model}")
+        require(divides, "n_heads", self.n_heads, f"a divisor of {self.d_model}")
+        for name in {"k", "target_l0"}.intersection(self.settings()):
+            firing = getattr(self, name)
+            require(firing <= self.d_sae, name, firing, f"at most d_sae, {self.d_sae}")
+
+    def settings(self) -> list[str]:
+        """Return the names of all fields but those of other kinds of SAE."""
+        return [f.name for f in fields(self) if f.metadata["sae"] in (None, self.sae)]
 
 
 PRESETS: dict[str, dict[str, Any]] = {
@@ -197,7 +219,7 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
         values |= layer
     seed = values.get("seed", Recipe.seed)
     # Checked before it becomes `split_seed`, so that an error names the option that was given.
-    _require(0 <= seed <= LARGEST_INT, "seed", seed, f"0 to {LARGEST_INT}")
+    require(0 <= seed <= LARGEST_INT, "seed", seed, f"0 to {LARGEST_INT}")
     values.setdefault("split_seed", seed)
     share = values.get("epochs", Recipe.epochs) / Recipe.epochs
     values.setdefault("separate_epochs", int(Recipe.separate_epochs * min(1, share)))
@@ -215,32 +237,5 @@ def checked_values(kind: type[DataSpec], values: Mapping[str, Any], source: str)
     for key, value in values.items():
         if key not in by_key:
             raise ToytaskError(f"{source}: {unknown_choice('key', key, by_key)}")
-        checked[by_key[key].name] = _as_type(by_key[key].type, value, f"{source}: {key}")
+        checked[by_key[key].name] = as_type(by_key[key].type, value, f"{source}: {key}")
     return checked
-
-
-def _as_type(kind: Any, value: Any, where: str) -> Any:
-    if type(value) is int and abs(value) > LARGEST_INT:
-        raise ToytaskError(f"{where} is {short_repr(value)}, which is too large")
-    if kind is float and type(value) is int:
-        return float(value)
-    if kind == tuple[str, ...] and type(value) is list and all(type(v) is str for v in value):
-        return tuple(value)
-    if type(value) is not kind:
-        name = "list of names" if kind == tuple[str, ...] else kind.__name__
-        raise ToytaskError(f"{where} is {short_repr(value)}, which is no {name}")
-    return value
-
-
-def _check(name: str, value: Any, valid: Valid | None) -> None:
-    if isinstance(value, int):
-        _require(value <= LARGEST_INT, name, value, f"{LARGEST_INT} at most")
-    if isinstance(value, float):
-        _require(math.isfinite(value), name, value, "a finite number")
-    if valid:
-        _require(valid.check(value), name, value, valid.words)
-
-
-def _require(condition: bool, name: str, value: Any, valid: str) -> None:
-    if not condition:
-        raise UsageError(f"{key_of(name)} is {value}: must be {valid}")

@@ -101,7 +101,7 @@ def ablation_name(
 
     Given sets are told apart by the start of their sha256.
     """
-    how = f"tol{tolerance:g}" if chosen_by == "tolerance" else chosen_by
+    how = f"tol{tolerance:.15g}" if chosen_by == "tolerance" else chosen_by
     if chosen_by == "given":
         how += f"-{sha256(','.join(map(str, neurons)).encode()).hexdigest()[:6]}"
     return f"remove-{'+'.join(removed)}-{how}{'' if error == 'keep' else f'-{error}'}"

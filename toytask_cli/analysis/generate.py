@@ -123,6 +123,10 @@ class Variant(NamedTuple):
         """Return the ablated neurons."""
         return set() if self.neurons is AS_TRAINED else set(self.neurons.tolist())
 
+    def is_same_as(self, other: "Variant") -> bool:
+        """Return whether the other variant ablates the same neurons in the same way."""
+        return (self.removed(), self.error) == (other.removed(), other.error)
+
     def decode(self, model: Transformer, grid: Grid, examples: Examples) -> tuple[Tensor, Tensor]:
         """Return the variant's answers as `decode_greedily` does."""
         model = self.other_model or model

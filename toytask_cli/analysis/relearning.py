@@ -7,21 +7,23 @@ are ablated, they stay so at every step. Accuracy is exact match on examples tha
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from toytask_cli.analysis.evaluate import score, task_scores
 from toytask_cli.analysis.generate import Variant, residuals
 from toytask_cli.dataset import Examples, Grid
 from toytask_cli.model import Transformer
-from toytask_cli.objective import Coefficients, exact_match
+from toytask_cli.objective import exact_match
 from toytask_cli.recipe import Recipe
 from toytask_cli.rng import generator
-from toytask_cli.training.cuda_graphs import capture
-from toytask_cli.training.step import Engine
+from toytask_cli.tokenizer import PAD
 
 RATES = (2e-3, 4e-3, 5e-4)  # of AdamW
 SIZES = (10, 30, 100, 300, 1000)  # examples to relearn from
@@ -31,8 +33,6 @@ UNSEEN = 1000  # examples that accuracy is measured on, at most
 
 # Accuracy is measured after every step up to this one, and then after every 1/16 more.
 EVERY_STEP, INTERVALS = 32, 16
-
-CROSS_ENTROPY = Coefficients(0.0, 0.0, 0.0)
 
 
 class Candidate(NamedTuple):
@@ -94,7 +94,7 @@ class Attacker:
         on_begin: Callable[[str], None] = lambda work: None,
         on_step: Callable[[int, float], None] = lambda step, accuracy: None,
     ):
-        self.recipe = replace(recipe, optimizer="adamw")
+        self.recipe = recipe
         self.precision = precision
         self.grid, self.tasks = grid, tasks
         self.limit, self.seed = limit, seed
@@ -131,12 +131,12 @@ class Attacker:
         self, candidate: Candidate, data: str, rate: float, goal: float, limit: int
     ) -> Curve:
         curve, due = Curve(data, rate, [], []), set(measured_steps(limit))
-        engine = self._engine(candidate)
-        with candidate.variant.applied_to(engine.model):
-            for step, _ in enumerate(self._losses(engine, self.data[data], rate)):
+        model = deepcopy(candidate.model)
+        with self._in_place(candidate, model):
+            for step, _ in enumerate(self._losses(model, self.data[data], rate)):
                 if step in due:
                     curve.steps.append(step)
-                    curve.accuracy.append(self._accuracy(engine))
+                    curve.accuracy.append(accuracy(model, self.unseen))
                     self.on_step(step, curve.accuracy[-1])
                 if curve.accuracy[-1] >= goal or step == limit:
                     break
@@ -148,35 +148,48 @@ class Attacker:
 
     def _accuracy_from(self, candidate: Candidate, n: int, rate: float) -> float:
         self.on_begin(f"{candidate.name}, {n} examples, rate {rate:g}")
-        steps_per_epoch = -(-n // self.recipe.batch_size)
-        losses: deque[Tensor] = deque(maxlen=steps_per_epoch)
-        engine = self._engine(candidate)
-        with candidate.variant.applied_to(engine.model):
-            for step, loss in enumerate(self._losses(engine, self.data["removed"][:n], rate)):
+        losses: deque[float] = deque(maxlen=-(-n // self.recipe.batch_size))  # of an epoch
+        model = deepcopy(candidate.model)
+        with self._in_place(candidate, model):
+            for step, loss in enumerate(self._losses(model, self.data["removed"][:n], rate)):
                 losses.append(loss)
-                if step == self.limit or torch.stack(tuple(losses)).mean() < CONVERGED:
+                if step == self.limit or sum(losses) < CONVERGED * len(losses):
                     break
-            return self._accuracy(engine)
+            return accuracy(model, self.unseen)
 
-    def _engine(self, candidate: Candidate) -> Engine:
-        """Return an optimiser of a copy of the candidate's model."""
-        model = candidate.model
-        graphs = capture if model.readout.weight.is_cuda else None
-        return Engine(self.recipe, model, len(self.grid.tasks), self.precision, graphs)
+    @contextmanager
+    def _in_place(self, candidate: Candidate, model: Transformer) -> Iterator[None]:
+        """Hold the candidate's ablation in place on a copy of its model, in this precision."""
+        device, is_lower = model.readout.weight.device.type, self.precision != torch.float32
+        # Without its cache of cast weights, which change from step to step.
+        autocast = torch.autocast(device, self.precision, enabled=is_lower, cache_enabled=False)
+        with candidate.variant.applied_to(model), autocast:
+            yield
 
-    def _losses(self, engine: Engine, examples: Examples, rate: float) -> Iterator[Tensor]:
+    def _losses(self, model: Transformer, examples: Examples, rate: float) -> Iterator[float]:
         """Take one step after the other; yield infinity, and then the loss before each step."""
-        device = engine.model.readout.weight.device
+        device = model.readout.weight.device
         draw = generator(self.seed, "attack order")
-        yield torch.tensor(math.inf)
+        decay = self.recipe.weight_decay
+        optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=decay, fused=True)
+        yield math.inf
         while True:
             order = torch.randperm(len(examples), generator=draw)
             for batch in examples[order].batches(self.recipe.batch_size):
-                yield engine.step(batch.to(device), rate, CROSS_ENTROPY)["ce"].cpu()
+                loss = cross_entropy(model, batch.to(device))
+                optimizer.zero_grad()
+                loss.backward()
+                if self.recipe.clip > 0:
+                    torch.nn.utils.clip_grad_norm_(model.parameters(), self.recipe.clip)
+                optimizer.step()
+                yield loss.item()
 
-    def _accuracy(self, engine: Engine) -> float:
-        engine.weights.sync_weights()
-        return accuracy(engine.model, self.unseen)
+
+def cross_entropy(model: Transformer, examples: Examples) -> Tensor:
+    """Return [] the mean cross-entropy over the answers' tokens, nats."""
+    logits = model.readout(model.residual(examples.prompts, examples.answers[:, :-1]))
+    targets = examples.answers[:, 1:].flatten()
+    return F.cross_entropy(logits.float().flatten(0, 1), targets, ignore_index=PAD)
 
 
 def measured_steps(limit: int) -> Iterator[int]:

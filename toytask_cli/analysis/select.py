@@ -107,7 +107,7 @@ def removed_indices(grid: Grid, remove: Sequence[str]) -> list[int]:
         if name not in names:
             raise unknown_choice("task", name, names)
     if not 0 < len(set(remove)) < len(names):
-        raise UsageError(f"name a task to --remove, and keep at least one of {', '.join(names)}")
+        raise UsageError(f"remove at least one and keep at least one of {', '.join(names)}")
     return [i for i, name in enumerate(names) if name in remove]
 
 

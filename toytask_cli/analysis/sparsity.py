@@ -158,7 +158,7 @@ def sparsity_sums(model: Transformer, examples: Examples, batch_size: int = BATC
 
 def _batch_sums(model: Transformer, targets: Tensor, output: Output) -> SparsitySums:
     real = targets != PAD
-    logits, resid, recon, pre_acts, acts = (tensor[real] for tensor in output)
+    logits, resid, recon, pre_acts, acts, _ = (tensor[real] for tensor in output)
     sums = SparsitySums(
         positions=real.sum(),
         examples=torch.tensor(len(targets)),

@@ -1,6 +1,7 @@
 """`toytask ablate`: remove a task's neurons together; measure what is lost and what is kept."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -48,23 +49,25 @@ def ablate(
     from toytask_cli.cli.ablation_view import print_ablation
     from toytask_cli.runs.paths import check_ablation_name
 
+    if not remove:
+        raise UsageError("name a task to --remove, such as concat")
     given_neurons = None if neurons is None else _split_numbers(neurons)
     if name is not None:
         check_ablation_name(name)
     opened, grid, model = open_run(run, device)
-    removed_indices(grid, remove or [])  # an unknown task is refused before scoring all neurons
+    removed_indices(grid, remove)  # an unknown task is refused before scoring all neurons
     scores = score_neurons(model, grid, seed=seed, resamples=1)
     ablation = measure(
         scores,
-        remove=remove or [], tolerance=tolerance, neurons=given_neurons, error=error, seed=seed,
+        remove=remove, tolerance=tolerance, neurons=given_neurons, error=error, seed=seed,
     )  # fmt: skip
     name = name or ablation.default_name
     report = opened.write_ablation(name, asdict(ablation))
-    if figures:
-        write_figures(opened, _figures(name, report))
     written = f"{opened.path}/ablations/{name}.json"
     next_command = ("chat", opened.path, "--ablation", name)
     show_report(report, json, print_ablation, written, next_command)
+    if figures:
+        write_figures(opened, partial(_figures, name, report))
 
 
 def _split_numbers(text: str) -> list[int]:

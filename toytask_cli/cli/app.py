@@ -1,11 +1,11 @@
 """The command `toytask`: its subcommands, and how errors are shown."""
 
 import atexit
+import os
 import signal
 import sys
 import warnings
 from collections.abc import Callable
-from io import TextIOWrapper
 from typing import Annotated
 
 import typer
@@ -17,10 +17,11 @@ from toytask_cli.cli.chat.command import chat
 from toytask_cli.cli.console import print_error
 from toytask_cli.cli.data import data
 from toytask_cli.cli.distill import distill
-from toytask_cli.cli.encoding_fallback import register_encoding_fallback
 from toytask_cli.cli.eval import eval_
+from toytask_cli.cli.export import export
 from toytask_cli.cli.importance import importance
 from toytask_cli.cli.sparsity import sparsity
+from toytask_cli.cli.streams import discard_unwritten
 from toytask_cli.cli.train import train
 from toytask_cli.errors import ToytaskError
 
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
 MORE_COMMANDS: dict[str, Callable[..., None]] = {
     "attack": attack,
     "distill": distill,
+    "export": export,
 }
 
 app = typer.Typer(
@@ -64,16 +66,19 @@ def toytask(
         print(f"toytask {__version__}")
     elif context.invoked_subcommand is None:
         print(context.get_help())
+    else:
+        _check_current_directory()
 
 
 def main() -> None:
-    """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 130 or 143 interrupted."""
-    for stream in (sys.stdin, sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a closed stream is None
-            stream.reconfigure(errors=register_encoding_fallback())
+    """Run the command line. Exit codes: 0 done, 1 failed, 2 usage, 129, 130 or 143 interrupted."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
-        sys.exit(app(standalone_mode=False))
+        exit_code = app(standalone_mode=False)
+        sys.stdout.flush()  # while an error can still be explained
+        sys.exit(exit_code)
+    except BrokenPipeError:  # the reader of the results has stopped reading
+        sys.exit(1)
     except Exception as error:
         explained = _explain(error)
         if debug or explained is None:
@@ -82,8 +87,19 @@ def main() -> None:
         print_error(message)
         sys.exit(exit_code)
     finally:
+        discard_unwritten()
         # Only the interpreter's own shutdown follows, where an interrupt would be a traceback.
         atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)
+
+
+def _check_current_directory() -> None:
+    """Raise a ToytaskError if the current directory is gone; PyTorch cannot compute without one."""
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise ToytaskError(
+            f"cannot use the current directory ({error.strerror}): change to another one"
+        ) from error
 
 
 def _explain(error: Exception) -> tuple[str, int] | None:
@@ -93,7 +109,8 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, typer.TyperException):
         return error.format_message(), error.exit_code
     if isinstance(error, OSError):
-        return f"cannot use {error.filename or 'input or output'}: {error.strerror or error}", 1
+        name = error.filename or "standard input or output"
+        return f"cannot use {name}: {error.strerror or error}", 1
     if _is_out_of_memory(error):
         return "not enough memory: use a smaller batch or model, fewer digits, or free some", 1
     return None

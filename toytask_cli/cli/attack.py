@@ -1,18 +1,21 @@
 """`toytask attack`: try to bring a removed task back, and say how hard it was."""
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from toytask_cli.cli.attack_view import AttackProgress, print_attack
-from toytask_cli.cli.common import OpenRun, open_run, show_report, write_figures
+from toytask_cli.cli.common import OpenRun, Report, open_run, show_report, write_figures
 from toytask_cli.cli.console import print_message, print_next
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 from toytask_cli.cli.train import follow_training
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from toytask_cli.analysis.attack import Attack
     from toytask_cli.analysis.generate import Variant
     from toytask_cli.analysis.relearning import Candidate
@@ -70,12 +73,16 @@ def attack(
     name = "attack" if ablation is None else f"attack-{ablation}"
     settings = {"ablation": ablation, "control": str(control_run.path)}
     report = opened.run.write_report(name, {**settings, **asdict(measured)})
-    if figures:
-        from toytask_cli.figures.attack import draw_attack
-
-        write_figures(opened.run, {f"{name}-relearning": draw_attack(report)})
     written = f"{opened.run.path}/reports/{name}.json"
     show_report(report, json, print_attack, written, _next_command(opened.run, ablation))
+    if figures:
+        write_figures(opened.run, partial(_figures, name, report))
+
+
+def _figures(name: str, report: Report) -> "dict[str, Figure]":
+    from toytask_cli.figures.attack import draw_attack
+
+    return {f"{name}-relearning": draw_attack(report)}
 
 
 def _variant(opened: OpenRun, ablation: str | None) -> "Variant":

@@ -1,10 +1,13 @@
-"""Steps that several commands share: open a run, write its figures, show a report."""
+"""Steps that several commands share: open a run, show a report, write figures."""
 
+import os
 from collections.abc import Callable, Mapping
+from contextlib import chdir
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from toytask_cli.cli.console import print_json, print_message, print_next
+from toytask_cli.errors import ToytaskError, short_repr
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -45,14 +48,6 @@ def tokens_of(grid: "Grid", text: str) -> list[str]:
     return [grid.tokenizer.tokens[i] for i in grid.tokenizer.encode(text)]
 
 
-def write_figures(run: "Run", figures: Mapping[str, "Figure"]) -> None:
-    """Write each figure into the run, as a PNG file of this name."""
-    from toytask_cli.figures.style import png
-
-    for name, figure in figures.items():
-        run.write_figure(name, png(figure))
-
-
 def show_report(
     report: Report,
     json: bool,
@@ -68,3 +63,42 @@ def show_report(
     if written is not None:
         print_message(f"wrote {written}")
     print_next(*next_command)
+
+
+def write_figures(run: "Run", draw: Callable[[], Mapping[str, "Figure"]]) -> None:
+    """Draw figures, and write each into the run as a PNG file of its name.
+
+    Commands call it last, so that a failure hides no result.
+
+    Args:
+        run: where to write.
+        draw: returns the figures by name; it imports what it draws with.
+
+    Raises:
+        ToytaskError: a figure cannot be drawn or written.
+    """
+    try:
+        _import_matplotlib()
+        from toytask_cli.figures.style import png
+
+        for name, figure in draw().items():
+            run.write_figure(name, png(figure))
+    except (ToytaskError, MemoryError):
+        raise
+    except Exception as error:
+        raise ToytaskError(
+            f"cannot draw the figures of {run.path} ({short_repr(error)}): all else is done; "
+            "--no-figures leaves them out"
+        ) from error
+
+
+def _import_matplotlib() -> None:
+    """Import matplotlib without the user's settings, so that figures look the same everywhere.
+
+    A user's backend may not be installed here, and a user's `matplotlibrc` may hold anything.
+    matplotlib reads only the first that it finds and looks in the current directory first, so it is
+    imported with `figures/`, which holds one without settings, as that directory.
+    """
+    os.environ.pop("MPLBACKEND", None)
+    with chdir(Path(__file__).parents[1] / "figures"):
+        import matplotlib  # noqa: F401

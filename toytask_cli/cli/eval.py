@@ -1,6 +1,7 @@
 """`toytask eval`: accuracy on unseen examples, and how the wrong answers are wrong."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,6 +12,9 @@ from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, Run
 from toytask_cli.errors import ToytaskError, unknown_choice
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from torch import Tensor
+
     from toytask_cli.dataset import Grid
     from toytask_cli.runs.run import Run
 
@@ -59,13 +63,17 @@ def eval_(
     name = _report_name(split, grid, ablation, limit)
     settings = {"ablation": ablation, "limit": limit, "seed": seed}
     report = opened.write_report(name, {**settings, **asdict(evaluation)})
-    if figures:
-        from toytask_cli.figures.evaluation import draw_correctness
-
-        by_task = dict(zip(grid.task_names, correctness.numpy(), strict=True))
-        write_figures(opened, {f"{name}-correctness": draw_correctness(by_task)})
     written = f"{opened.path}/reports/{name}.json"
     show_report(report, json, _print_report, written, ("sparsity", opened.path))
+    if figures:
+        write_figures(opened, partial(_figures, name, grid.task_names, correctness))
+
+
+def _figures(name: str, tasks: list[str], correctness: "Tensor") -> "dict[str, Figure]":
+    from toytask_cli.figures.evaluation import draw_correctness
+
+    by_task = dict(zip(tasks, correctness.numpy(), strict=True))
+    return {f"{name}-correctness": draw_correctness(by_task)}
 
 
 def _check_split(split: str | None, grid: "Grid", run: "Run") -> str:

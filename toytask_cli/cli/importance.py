@@ -1,6 +1,7 @@
 """`toytask importance`: which neurons matter to which task."""
 
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,11 +48,11 @@ def importance(
     name = "importance" if pairs is None else "importance-sample"
     opened.write_tensors(name, scores.tensors._asdict())
     report = opened.write_report(name, {"seed": seed, **asdict(report_importance(scores))})
-    if figures:
-        write_figures(opened, _figures(name, grid.task_names, scores.tensors))
     written = f"{opened.path}/reports/{name}.json and .safetensors"
     next_command = ("ablate", opened.path, "--remove", grid.task_names[-1])
     show_report(report, json, _print_report, written, next_command)
+    if figures:
+        write_figures(opened, partial(_figures, name, grid.task_names, scores.tensors))
 
 
 def _figures(name: str, tasks: list[str], tensors: "ImportanceTensors") -> "dict[str, Figure]":

@@ -68,10 +68,6 @@ def sparsity(
     sample = _describe(grid, sample_prompt, block, shown, pattern)
     opened.write_tensors("sparsity", tensors._asdict())
     report = opened.write_report("sparsity", {**asdict(measured), "sample": sample})
-    if figures:
-        title = f"{sample_prompt.text} → {sample_prompt.target}"
-        drawn = _prompt_figures(title, activations, patterns) | _figures(grid.task_names, tensors)
-        write_figures(opened, drawn)
     if pattern is None:
         view = activation_view(shown.positions, shown.values)
     else:
@@ -79,6 +75,10 @@ def sparsity(
     print_tables = partial(print_sparsity, block=HOOK_POINTS[block].meaning, view=view)
     written = f"{opened.path}/reports/sparsity.json and .safetensors"
     show_report(report, json, print_tables, written, ("importance", opened.path))
+    if figures:
+        title = f"{sample_prompt.text} → {sample_prompt.target}"
+        write_figures(opened, partial(_prompt_figures, title, activations, patterns))
+        write_figures(opened, partial(_figures, grid.task_names, tensors))
 
 
 def _parse_prompt(text: str | None, grid: "Grid") -> "Prompt":

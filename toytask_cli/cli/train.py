@@ -1,5 +1,6 @@
 """`toytask train`: learn the tasks and separate them, in a new run directory."""
 
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -103,24 +104,30 @@ def follow_training(session: "Session") -> tuple[Report, int]:
 def train_session(session: "Session", figures: bool, json: bool) -> None:
     """Train to the end or until a signal; print the report, and the command that comes next."""
     report, exit_code = follow_training(session)
-    is_measured = "validation" in report
     is_interrupted = report["status"] == "interrupted"
-    if json:
-        print_json(report)
-    elif is_measured:
-        _print_report(session, report)
+    try:
+        _show_trained(session, report, is_interrupted, json)
+    finally:  # even if nobody reads stdout any more; last, so that a failure hides nothing
+        if figures and "validation" in report:
+            write_figures(session.run, partial(_figures, session))
+        if is_interrupted:
+            raise typer.Exit(exit_code)
+
+
+def _show_trained(session: "Session", report: Report, is_interrupted: bool, json: bool) -> None:
+    """Print what a training has reached, and the command that comes next."""
+    is_measured = "validation" in report
     if is_interrupted:
         kept = (
             "the best weights are kept" if is_measured else "no weights yet: nothing was validated"
         )
         print_message(f"interrupted after epoch {report['epochs']}; {kept}")
-        print_next("train", "--resume", session.run.path)
-    else:
-        print_next("attack" if session.run.config.teacher else "eval", session.run.path)
-    if figures and is_measured:  # last, so that a failure hides nothing
-        write_figures(session.run, _figures(session))
-    if is_interrupted:
-        raise typer.Exit(exit_code)
+    if json:
+        print_json(report)
+    elif is_measured:
+        _print_report(session, report)
+    after = ["attack"] if session.run.config.teacher else ["eval"]
+    print_next(*(["train", "--resume"] if is_interrupted else after), session.run.path)
 
 
 def _resolve(
@@ -145,7 +152,11 @@ def _resolve(
                 option = option_of(name)
                 raise UsageError(f"{option} is settled by {data}: leave it out, or --data")
         layers.append(spec)
-    return resolve(preset, *layers, overrides)
+    full = resolve(preset, *layers, overrides)
+    # A recipe file can hold the settings of the kind of SAE that --sae replaces.
+    for layer in [overrides] if "sae" in overrides else [*layers, overrides]:
+        full.check_settings(layer)
+    return full
 
 
 def _refuse_beside_resume(overrides: dict[str, Any], others: dict[str, Any]) -> None:
@@ -179,16 +190,13 @@ def _print_start(session: "Session") -> None:
     from torch import get_num_threads
 
     config, device = session.run.config, session.trainer.device.type
-    tasks = ", ".join(config.taught or config.recipe.tasks)
     print_message(
-        f"{session.run.path}: {tasks}, seed {config.recipe.seed}, "
-        f"{device}, {config.precision}, {get_num_threads()} threads"
+        f"{session.run.path}: {', '.join(config.taught or config.recipe.tasks)}, seed "
+        f"{config.recipe.seed}, {device}, {config.precision}, {get_num_threads()} threads"
     )
     if teacher := config.teacher:
-        print_message(
-            f"it learns what {teacher.run} writes with {teacher.ablation}; while it trains, "
-            "accuracy is agreement with that"
-        )
+        taught = f"what {teacher.run} writes with {teacher.ablation}"
+        print_message(f"it learns {taught}; its accuracy while it trains is agreement with that")
     if config.recipe.separate_epochs >= config.recipe.epochs:
         print_message(
             "every epoch is one of separating, none of learning: is --separate-epochs meant to be "
@@ -205,7 +213,7 @@ def _show_finished(session: "Session", figures: bool, json: bool) -> None:
     print_message(f"{path} has finished after {epochs} epochs: nothing to do")
     print_next("eval", path)
     if figures and not session.run.has_figure("accuracy"):
-        write_figures(session.run, _figures(session))
+        write_figures(session.run, partial(_figures, session))
 
 
 def _figures(session: "Session") -> dict[str, Any]:

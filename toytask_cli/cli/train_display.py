@@ -16,7 +16,7 @@ from toytask_cli.cli.console import err, plain_table, print_message
 from toytask_cli.training.loop import EpochRecord, Trainer
 from toytask_cli.training.schedule import LEARN
 
-LINES = 30  # about so many plain lines for a run
+LINES = 60  # about so many plain lines for a run
 SPARKS = "▁▂▃▄▅▆▇█"
 SPARK_WIDTH = 60
 
@@ -88,8 +88,8 @@ class TrainDisplay:
 
 
 def wants_live() -> bool:
-    """Return whether there is a person to watch a live view."""
-    return err().is_terminal and sys.stdout.isatty()
+    """Return whether a person watches, in a terminal that can redraw."""
+    return err().is_interactive and sys.stdout.isatty()
 
 
 def sparkline(values: Collection[float]) -> str:

@@ -12,10 +12,11 @@ import torch
 from toytask_cli.analysis.matched_pairs import KNOWN
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError, UsageError, unknown_choice
-from toytask_cli.recipe import Recipe, key_of
+from toytask_cli.recipe import Recipe
 from toytask_cli.runs.lessons import removed_tasks
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
+from toytask_cli.valid import key_of
 
 # A task alone has fewer steps in an epoch, and takes more of them than beside another.
 EPOCHS_FACTOR = 4

@@ -30,7 +30,9 @@ HINTS = {
     errno.EROFS: "work on a copy of your own",
     errno.EACCES: "work on a copy of your own",
     errno.ENOENT: "its directory is gone",
+    errno.EEXIST: "move it away, or use another name",
 }
+NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # of file systems that cannot wait
 
 
 class WriteError(ToytaskError):
@@ -65,7 +67,7 @@ def write_bytes(path: Path, content: bytes) -> None:
         try:
             with partial.open("xb", buffering=0) as file:
                 write_all(file, content)
-                os.fsync(file.fileno())
+                sync(file)
             partial.replace(path)
         except BaseException:
             partial.unlink(missing_ok=True)
@@ -77,6 +79,15 @@ def write_all(file: RawIOBase, content: bytes) -> None:
     rest = memoryview(content)
     while rest:
         rest = rest[file.write(rest) or 0 :]
+
+
+def sync(file: RawIOBase) -> None:
+    """Wait until the disk holds what was written, if its file system can tell."""
+    try:
+        os.fsync(file.fileno())
+    except OSError as error:
+        if error.errno not in NO_FSYNC:
+            raise
 
 
 def read_bytes(path: Path, max_bytes: int) -> bytes:

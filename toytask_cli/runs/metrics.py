@@ -1,7 +1,6 @@
 """`metrics.jsonl`: one line for each epoch, appended by the one process that trains the run."""
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -68,7 +67,7 @@ class MetricsLog:
     def sync(self) -> str:
         """Wait until the disk holds all epochs; return their fingerprint."""
         with files.writing(self.path):
-            os.fsync(self.file.fileno())
+            files.sync(self.file)
         return self.hash.hexdigest()
 
 

@@ -4,7 +4,7 @@ For speed alone: casting, clipping and stepping cost one operation for a vector 
 each parameter, and layers are cast once a step where autocast casts every input and output.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import islice
 
 import torch
@@ -43,12 +43,6 @@ class FlatGroup:
         if self.copy.dtype != self.vector.dtype:
             self.copy.copy_(self.vector.detach())
 
-    def set_gradients(self, gradients: Iterable[Tensor]) -> None:
-        """Make the parameters' gradients, in order, the gradient of the vector."""
-        assert self.vector.grad is not None
-        for view, gradient in zip(self.views(self.vector.grad), gradients, strict=True):
-            view.copy_(gradient)
-
     def views(self, vector: Tensor) -> Iterable[Tensor]:
         """Return the pieces of a vector of this layout, in the parameters' order and shapes."""
         shapes = [parameter.shape for parameter in self.parameters.values()]
@@ -84,12 +78,21 @@ class FlatParameters:
         for group in self.trained.values():
             group.sync_weights()
 
-    def backward(self, loss: Tensor) -> None:
-        """Set the vectors' gradients to those of a loss that was computed with the model."""
+    def backward(self, loss: Tensor) -> list[Tensor]:
+        """Return the gradient of each vector, in their order, of a loss computed with the model."""
         wanted = [p for group in self.trained.values() for p in group.parameters.values()]
-        gradients = iter(torch.autograd.grad(loss, wanted, materialize_grads=True))
-        for group in self.trained.values():
-            group.set_gradients(islice(gradients, len(group.parameters)))
+        gradients = torch.autograd.grad(loss, wanted, materialize_grads=True)
+        pieces = iter(gradient.flatten() for gradient in gradients)
+        groups = self.trained.values()
+        return [torch.cat([*islice(pieces, len(group.parameters))]) for group in groups]
+
+    def set_gradients(self, shares: Iterable[Sequence[Tensor]]) -> None:
+        """Make the sum of what `backward` returned for each share the vectors' gradients."""
+        for vector, gradients in zip(self.vectors.values(), zip(*shares, strict=True), strict=True):
+            assert vector.grad is not None
+            vector.grad.copy_(gradients[0])
+            for gradient in gradients[1:]:
+                vector.grad.add_(gradient)
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return a float32 copy of all parameters by name."""

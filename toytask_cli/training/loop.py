@@ -19,6 +19,7 @@ from toytask_cli.training.cuda_graphs import capture
 from toytask_cli.training.schedule import LEARN, Phase, is_over, next_phase
 from toytask_cli.training.step import Engine
 from toytask_cli.training.validation import Distribution
+from toytask_cli.training.workers import Workers
 
 # Small enough for activations to stay in a processor's cache; on a GPU, few launches.
 VALIDATION_BATCH = {"cpu": 1024, "cuda": 8192, "mps": 8192}
@@ -86,7 +87,8 @@ class Trainer:
         validation = grid.split("validation").batches(VALIDATION_BATCH[self.device.type])
         self.validation = [batch.cut().to(self.device) for batch in validation]
         graphs = capture if self.device.type == "cuda" else None
-        self.engine = Engine(recipe, model, len(grid.tasks), precision, graphs, teacher)
+        workers = Workers.for_batches(recipe.batch_size, self.device)
+        self.engine = Engine(recipe, model, len(grid.tasks), precision, graphs, workers, teacher)
         self.draw = generator(recipe.seed, "batches")
         self.progress = Progress(0, Phase(LEARN, 0), None, None)
         self.best: dict[str, Tensor] = {}

@@ -15,14 +15,15 @@ the training: `torch.optim.Muon` always takes bfloat16, which is thirty times sl
 that does not multiply it.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from toytask_cli.training.flat_parameters import FlatGroup
+from toytask_cli.training.workers import ONE_WORKER, Workers
 
 BLOCK = 128  # hidden units
 COEFFICIENTS = (  # of X, of X Xᵀ X and of (X Xᵀ)² X in each iteration
@@ -34,6 +35,14 @@ COEFFICIENTS = (  # of X, of X Xᵀ X and of (X Xᵀ)² X in each iteration
 SAFETY = 1.01  # singular values are divided by this, so that rounding does not make them diverge
 
 
+class Matrix(NamedTuple):
+    """Views of one matrix's piece of the vectors, [rows, columns] each."""
+
+    weights: Tensor
+    gradient: Tensor
+    average: Tensor  # of the gradients
+
+
 class Muon(torch.optim.Optimizer):
     """Steps on matrices that are laid end to end in one vector.
 
@@ -43,6 +52,7 @@ class Muon(torch.optim.Optimizer):
         lr_factor: η / lr.
         weight_decay: δ.
         precision: type of the products.
+        workers: among whom the matrices are divided.
         momentum: μ.
     """
 
@@ -53,30 +63,47 @@ class Muon(torch.optim.Optimizer):
         lr_factor: float,
         weight_decay: float,
         precision: torch.dtype,
+        workers: Workers = ONE_WORKER,
         momentum: float = 0.95,
     ):
         super().__init__([group.vector], {"lr": lr})
-        self.group = group
         self.lr, self.lr_factor = lr, lr_factor
         self.weight_decay = weight_decay
         self.precision = precision
         self.momentum = momentum
-        self.state[group.vector]["momentum"] = torch.zeros_like(group.vector)
+        assert group.vector.grad is not None
+        average = self.state[group.vector]["momentum"] = torch.zeros_like(group.vector)
+        vectors = group.vector.detach(), group.vector.grad, average
+        matrices = [Matrix(*views) for views in zip(*map(group.views, vectors), strict=True)]
+        self.workers = workers
+        self.shares = share_evenly(matrices, workers.n)
 
-    @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Take one step; the gradient is the vector's."""
-        vector = self.group.vector
-        gradient, average = vector.grad, self.state[vector]["momentum"]
-        assert gradient is not None
-        average.lerp_(gradient, 1 - self.momentum)
-        nesterov = gradient.lerp(average, self.momentum)
-        matrices = list(self.group.views(nesterov))
-        polars = orthogonalise_all([to_blocks(m.to(self.precision)) for m in matrices])
-        steps = [from_blocks(p.float(), m) for p, m in zip(polars, matrices, strict=True)]
+        self.workers.map(self._step, self.shares)
+
+    @torch.no_grad()
+    def _step(self, matrices: Sequence[Matrix]) -> None:
         rate = self.lr * self.lr_factor
-        vector.mul_(1 - rate * self.weight_decay)
-        vector.sub_(rate * torch.cat([step.flatten() for step in steps]))
+        blocks = []
+        for matrix in matrices:
+            matrix.average.lerp_(matrix.gradient, 1 - self.momentum)
+            nesterov = matrix.gradient.lerp(matrix.average, self.momentum)
+            blocks.append(to_blocks(nesterov.to(self.precision)))
+        for (weights, *_), polar in zip(matrices, orthogonalise_all(blocks), strict=True):
+            weights.mul_(1 - rate * self.weight_decay)
+            weights.sub_(rate * from_blocks(polar.float(), weights))
+
+
+def share_evenly(matrices: Iterable[Matrix], n: int) -> list[list[Matrix]]:
+    """Divide matrices into n lists of about the same number of elements, the largest first."""
+    shares: list[list[Matrix]] = [[] for _ in range(n)]
+    sizes = [0] * n
+    for matrix in sorted(matrices, key=lambda matrix: -matrix.weights.numel()):
+        least = sizes.index(min(sizes))
+        shares[least].append(matrix)
+        sizes[least] += matrix.weights.numel()
+    return [share for share in shares if share]
 
 
 def to_blocks(matrix: Tensor) -> Tensor:

@@ -32,8 +32,8 @@ class Phase:
     def coefficients(self, recipe: Recipe) -> Coefficients:
         """Return the coefficients of the loss in this phase."""
         if self.name == LEARN:
-            return Coefficients(recipe.alpha, recipe.lambda_, 0.0)
-        return Coefficients(recipe.separate_alpha, recipe.lambda_, recipe.beta)
+            return Coefficients(recipe.alpha, 0.0)
+        return Coefficients(recipe.separate_alpha, recipe.beta)
 
     def rate(self, recipe: Recipe, step: int, steps_per_epoch: int) -> float:
         """Return the learning rate at a step, counted from 0 at the phase's start."""

@@ -2,18 +2,21 @@
 
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from functools import partial, reduce
+from operator import add
 
 import torch
 from torch import Tensor
 
 from toytask_cli.dataset import Examples
 from toytask_cli.model import Transformer
-from toytask_cli.objective import Coefficients, loss_sums, loss_terms
+from toytask_cli.objective import Coefficients, LossSums, loss_sums, loss_terms
 from toytask_cli.recipe import Recipe
 from toytask_cli.training.cuda_graphs import Captured, Function, GraphedCallable
 from toytask_cli.training.flat_parameters import FlatParameters
 from toytask_cli.training.optimizers import make_optimizers
 from toytask_cli.training.validation import Distribution, validate
+from toytask_cli.training.workers import ONE_WORKER, Workers
 
 
 class Engine:
@@ -28,6 +31,7 @@ class Engine:
         n_tasks: number of tasks.
         precision: type of everything but embeddings and losses.
         capture: how to capture work for replaying; None runs it anew each time.
+        workers: among whom batches and matrices are divided.
         teacher: gives the probabilities to learn; None to learn the answers' tokens.
     """
 
@@ -38,16 +42,18 @@ class Engine:
         n_tasks: int,
         precision: torch.dtype,
         capture: Callable[[Function], Captured] | None = None,
+        workers: Workers = ONE_WORKER,
         teacher: Distribution | None = None,
     ):
+        self.teacher = teacher
+        self.workers = workers
         self.recipe = recipe
         self.model = deepcopy(model)
         self.n_tasks = n_tasks
-        self.teacher = teacher
         self.weights = FlatParameters(self.model, precision)
         device = next(model.parameters()).device
         self.rate, *self.coefficients = torch.zeros(1 + len(Coefficients._fields), device=device)
-        self.optimizers = make_optimizers(recipe, self.weights, self.rate, precision)
+        self.optimizers = make_optimizers(recipe, self.weights, self.rate, precision, workers)
         self._create_optimizer_state()
         self._run_step: Callable[..., dict[str, Tensor]] = self._step
         self._run_validate: Callable[..., dict[str, Tensor]] = self._validate
@@ -67,18 +73,37 @@ class Engine:
 
     def _step(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> dict[str, Tensor]:
         self.weights.sync_weights()
-        inputs = answers[:, :-1]
-        output = self.model(prompts, inputs)
-        probabilities = self.teacher(prompts, inputs) if self.teacher else None
-        sums = loss_sums(output, answers, tasks, self.n_tasks, probabilities)
-        terms = loss_terms(sums, Coefficients(*self.coefficients))
-        self.weights.backward(terms["loss"])
+        shares = (tensor.chunk(self.workers.n) for tensor in (prompts, answers, tasks))
+        sums = self.workers.map(self._loss_sums, *shares)
+        terms, slopes = self._loss_and_slopes(sums)
+        self.weights.set_gradients(self.workers.map(partial(self._backward, slopes), sums))
         if self.recipe.clip > 0:
             vectors = self.weights.vectors.values()
             torch.nn.utils.clip_grad_norm_(vectors, self.recipe.clip, foreach=True)
         for optimizer in self.optimizers:
             optimizer.step()
         return {name: term.detach() for name, term in terms.items()}
+
+    def _loss_sums(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> LossSums:
+        """Return the sums of the loss over a share of the batch."""
+        inputs = answers[:, :-1]
+        output = self.model(prompts, inputs)
+        probabilities = self.teacher(prompts, inputs) if self.teacher else None
+        return loss_sums(output, answers, tasks, self.n_tasks, probabilities)
+
+    def _loss_and_slopes(self, shares: Sequence[LossSums]) -> tuple[dict[str, Tensor], LossSums]:
+        """Return the batch's loss and its terms, and the derivative of the loss by each sum."""
+        totals = reduce(add, (LossSums(*map(Tensor.detach, sums)) for sums in shares))
+        totals = LossSums(*(total.clone().requires_grad_() for total in totals))
+        coefficients = Coefficients(*self.coefficients)
+        terms = loss_terms(totals, coefficients, self.model.sae.sparsity_penalty)
+        slopes = torch.autograd.grad(terms["loss"], totals, materialize_grads=True)
+        return terms, LossSums(*slopes)
+
+    def _backward(self, slopes: LossSums, sums: LossSums) -> list[Tensor]:
+        """Return the gradients of the weights that come from one share of the batch."""
+        loss = sum(((a * b).sum() for a, b in zip(slopes, sums, strict=True)), torch.zeros(()))
+        return self.weights.backward(loss)
 
     def validate(
         self, batches: Sequence[Examples], coefficients: Coefficients
@@ -92,7 +117,7 @@ class Engine:
         self.weights.sync_weights()
         batches = zip(tensors[::3], tensors[1::3], tensors[2::3], strict=True)
         coefficients = Coefficients(*self.coefficients)
-        return validate(self.model, batches, self.n_tasks, coefficients, self.teacher)
+        return validate(self.model, batches, self.n_tasks, coefficients, self.workers, self.teacher)
 
     def _set_coefficients(self, coefficients: Coefficients) -> None:
         """Write them where captured work reads them."""

@@ -49,7 +49,7 @@ def chat(
         session.add_ablation(name)
     for path in beside or []:
         session.add_run(path)
-    if sys.stdin and sys.stdin.isatty() and sys.stdout.isatty() and not json:
+    if sys.stdin.isatty() and sys.stdout.isatty() and not json:
         run_terminal(session)
     elif not answer_lines(session, json):
         raise typer.Exit(1)

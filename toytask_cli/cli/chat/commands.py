@@ -11,6 +11,7 @@ from torch import Tensor
 
 from toytask_cli.analysis.generate import generate
 from toytask_cli.analysis.neurons import explain, neuron_summary
+from toytask_cli.analysis.select import removed_indices
 from toytask_cli.cli.chat.session import BY_HAND, TRAINED, Chat
 from toytask_cli.cli.chat.view import answers_view, neuron_view, score_view, tokens_view
 from toytask_cli.cli.console import print_message
@@ -76,6 +77,7 @@ def _ablate_tasks(chat: Chat, args: list[str]) -> str:
     for task in tasks:
         if task not in chat.grid.task_names:
             raise unknown_choice("task", task, _tasks_and_ablations(chat))
+    removed_indices(chat.grid, tasks)  # all tasks are refused before every neuron is measured
     if "neuron_scores" not in vars(chat):
         print_message("measuring every neuron, this once …", style="dim")
     return chat.ablate(tasks, tolerance)
@@ -207,5 +209,5 @@ COMMANDS = {
     ),
     ":score": Command("", "how many answers were right", _score),
     ":help": Command("", "this list", _help),
-    ":quit": Command("", "leave; so do Ctrl-D and Ctrl-C", _quit),
+    ":quit": Command("", "leave; so do Ctrl-D, and Ctrl-C at the prompt", _quit),
 }

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from io import BufferedReader
@@ -16,21 +17,23 @@ from toytask_cli.analysis.generate import Answer
 from toytask_cli.cli.chat.commands import COMMANDS, completions, run_command
 from toytask_cli.cli.chat.session import Chat
 from toytask_cli.cli.chat.view import answers_view, one_line
-from toytask_cli.cli.console import out, print_error
+from toytask_cli.cli.console import err, out, print_error, print_message
 from toytask_cli.errors import ToytaskError, UsageError
 from toytask_cli.prompts import Prompt, PromptError
 
 HISTORY_LENGTH = 1000  # lines
 BLOCK = 8192  # bytes, some thousand prompts
+PROMPT = "> "
+PIPE_SECONDS = 0.05  # for `tee` to show an answer before the next prompt
 
 
 def run_terminal(chat: Chat) -> None:
-    """Answer line by line until `:quit`, Ctrl-D or Ctrl-C."""
+    """Answer line by line until `:quit`, Ctrl-D, or Ctrl-C at the prompt."""
     out().print(_greeting(chat))
     try:
         with line_editing(lambda words: completions(chat, words)):
             while True:
-                _answer(chat, input("> ").strip())
+                _answer(chat, input(PROMPT).strip())
     except (EOFError, KeyboardInterrupt):
         out().print()
 
@@ -48,6 +51,9 @@ def _answer(chat: Chat, line: str) -> None:
         out().print(run_command(chat, line) if line.startswith(":") else _ask(chat, line))
     except ToytaskError as error:
         print_error(str(error))
+    except KeyboardInterrupt:
+        out().print()  # the terminal shows ^C
+        print_message("stopped; :quit leaves the chat")
 
 
 def _ask(chat: Chat, line: str) -> RenderableType:
@@ -132,16 +138,30 @@ def answer_lines(chat: Chat, as_json: bool) -> bool:
 
 def _blocks_of_lines() -> Iterator[list[str]]:
     """Yield the lines of standard input as they arrive, several at a time."""
-    if sys.stdin is None:  # closed by the caller
-        return
-    stdin = cast(BufferedReader, sys.stdin.buffer)
     rest = bytearray()
-    while block := stdin.read1(BLOCK):
+    while block := _read_block():
         rest += block
         if b"\n" in block:
             *lines, rest = rest.split(b"\n")
-            yield [line.decode(errors="replace") for line in lines]
-    yield [rest.decode(errors="replace")]
+            yield [_decode(line) for line in lines]
+    yield [_decode(rest)]
+
+
+def _read_block() -> bytes:
+    """Read what has arrived; where a person types, print a prompt, even if answers go elsewhere."""
+    stdin = cast(BufferedReader, sys.stdin.buffer)
+    if not (sys.stdin.isatty() and err().is_terminal):
+        return stdin.read1(BLOCK)
+    time.sleep(PIPE_SECONDS)
+    err().print(PROMPT, end="")
+    block = stdin.read1(BLOCK)
+    err().print(end="" if block else "\n")  # Ctrl-D ends no line
+    return block
+
+
+def _decode(line: bytearray) -> str:
+    """Return a line as text, without the byte-order mark that a file may begin with."""
+    return line.decode("utf-8-sig", errors="replace")
 
 
 def _as_json(prompt: Prompt, answers: dict[str, Answer]) -> dict[str, Any]:

@@ -23,7 +23,9 @@ from toytask_cli.rng import generator
 from toytask_cli.runs.run import Run
 
 TRAINED = "trained"
-BY_HAND = "by hand"  # no ablation can have this name, because of its blank
+# No ablation can have the name of one of these columns, because of the blank.
+BY_HAND = "by hand"
+UNSAVED = " (unsaved)"  # ends the name where the run's ablation of this name removes other neurons
 LONGEST_PROMPT = 80  # characters
 
 
@@ -74,7 +76,7 @@ class Chat:
         """
         if name == TRAINED:
             raise UsageError(f"{TRAINED!r} names the model as trained: ablate again with --name")
-        self.columns[name] = Variant.from_report(self.run.read_ablation(name), self.d_sae)
+        self._set_column(name, self._read_variant(name))
 
     def add_run(self, path: Path) -> None:
         """Add a column with the model of another run, named by its path.
@@ -92,7 +94,7 @@ class Chat:
     def ablate(self, tasks: Sequence[str], tolerance: float | None) -> str:
         """Add a column with these tasks removed; return its name.
 
-        Neurons and name are those of `toytask ablate`.
+        Neurons and name are those of `toytask ablate`, unless another removal has that name.
 
         Raises:
             UsageError: an unknown task, every task, or a tolerance below 0.
@@ -100,8 +102,29 @@ class Chat:
         choice = select_neurons(self.neuron_scores, tasks, tolerance=tolerance)
         removed = [name for name in self.grid.task_names if name in tasks]
         name = ablation_name(removed, choice.chosen_by, choice.tolerance)
-        self.columns[name] = Variant(choice.neurons)
+        variant = Variant(choice.neurons)
+        if self._is_saved_otherwise(name, variant):
+            name += UNSAVED
+        self._set_column(name, variant)
         return name
+
+    def _is_saved_otherwise(self, name: str, variant: Variant) -> bool:
+        """Return whether the run's ablation of this name, if any, is not this variant."""
+        if name not in self.run.ablation_names():
+            return False
+        try:
+            return not self._read_variant(name).is_same_as(variant)
+        except ToytaskError:  # made from other weights, or damaged
+            return True
+
+    def _read_variant(self, name: str) -> Variant:
+        return Variant.from_report(self.run.read_ablation(name), self.d_sae)
+
+    def _set_column(self, name: str, variant: Variant) -> None:
+        """Add or replace a column; another model under its name starts a new score."""
+        if name in self.columns and not self.columns[name].is_same_as(variant):
+            self._reset_score(name)
+        self.columns[name] = variant
 
     def restore(self, column: str | None) -> None:
         """Delete one column, or all but the model as trained.
@@ -134,8 +157,8 @@ class Chat:
         if after == before:
             state = "off" if off else "on"
             raise UsageError(f"{', '.join(map(str, sorted(neurons)))}: {state} already")
-        self.columns[BY_HAND] = Variant(torch.tensor(sorted(after), dtype=torch.int64), start.error)
-        self._reset_score(BY_HAND)
+        off_by_hand = torch.tensor(sorted(after), dtype=torch.int64)
+        self._set_column(BY_HAND, Variant(off_by_hand, start.error))
         if not after:
             del self.columns[BY_HAND]
         return len(after)
