@@ -46,7 +46,7 @@ def test_every_main_command_has_a_section_and_every_section_a_command(toytask: C
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_option_that_a_document_names_exists(path: Path, toytask: Command):
-    commands = re.findall(r"^### `toytask (\w+)`", README, re.MULTILINE)
+    commands = re.findall(r"^│ (\w+) ", toytask("--help").out, re.MULTILINE)
     of_toytask = "".join(toytask(command, "--help").out for command in commands)
     of_scripts = "".join(
         script.read_text() for script in (ROOT / "tests/benchmarks").glob("*/*.py")

@@ -111,9 +111,10 @@ def _print_pairs(counts: dict[str, Any]) -> None:
     """Print how many pairs were left out, and why."""
     wrong = ", ".join(f"{n:,} wrong for {task}" for task, n in counts["wrong"].items())
     right, used = counts["right"], counts["used"]
+    but = f" but {', '.join(counts['unknown'])}" if counts["unknown"] else ""
     print_result(
         f"of {counts['candidates']:,} validation pairs, {wrong}; {right:,} are right for every "
-        f"task, and {'all were' if used == right else f'a sample of {used:,} was'} used"
+        f"task{but}, and {'all were' if used == right else f'a sample of {used:,} was'} used"
     )
     if used == 1:
         print_result("one pair says nothing about others: no intervals")
