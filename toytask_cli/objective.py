@@ -43,7 +43,7 @@ LOSS_TERMS = {
         "mean squared error of the SAE's reconstruction, lower is better",
     ),
     "l1": Metric("L1 of activations", "mean over positions of the summed activations"),
-    "l0": Metric("l0", "neurons that fire at a position, on average"),
+    "l0": Metric("firing neurons (l0)", "neurons that fire at a position, on average"),
     "overlap": Metric(
         "overlap between tasks",
         "activity of neurons on tasks other than their main one, 0 is complete separation",

@@ -20,6 +20,7 @@ from toytask_cli.cli.distill import distill
 from toytask_cli.cli.eval import eval_
 from toytask_cli.cli.export import export
 from toytask_cli.cli.importance import importance
+from toytask_cli.cli.report import report
 from toytask_cli.cli.sparsity import sparsity
 from toytask_cli.cli.streams import discard_unwritten
 from toytask_cli.cli.study import study
@@ -39,6 +40,7 @@ MORE_COMMANDS: dict[str, Callable[..., None]] = {
     "study": study,
     "distill": distill,
     "attack": attack,
+    "report": report,
     "export": export,
 }
 

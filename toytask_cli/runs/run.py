@@ -9,6 +9,7 @@ runs/01/
   ablations/               sets of neurons, bound to the weights by their sha256
   attacks/                 the controls of its attacks, each a run of its own
   figures/
+  report.html              all of it on one page
 """
 
 from collections.abc import Mapping, Sequence
@@ -258,3 +259,13 @@ class Run:
     def has_figure(self, name: str) -> bool:
         """Return whether `figures/<name>.png` exists."""
         return (self.path / "figures" / f"{name}.png").exists()
+
+    def report_names(self) -> list[str]:
+        """Return the names of the reports, in order."""
+        return sorted(path.stem for path in (self.path / "reports").glob("*.json"))
+
+    def write_page(self, html: bytes) -> Path:
+        """Write `report.html`; return its path."""
+        path = self.path / "report.html"
+        files.write_bytes(path, html)
+        return path
