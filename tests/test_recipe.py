@@ -45,6 +45,14 @@ def test_the_split_follows_the_seed_unless_it_is_given():
     assert resolve("default", {"seed": 5, "split_seed": 1}).split_seed == 1
 
 
+def test_a_step_has_as_many_examples_of_each_task_whatever_their_number_unless_given():
+    six = {"tasks": ("sum", "concat", "diff", "max", "min", "swap")}
+    assert resolve("default").batch_size == Recipe.batch_size == 256
+    assert resolve("default", six).batch_size == 768
+    assert resolve("default", six, {"batch_size": 100}).batch_size == 100
+    assert resolve("article", six).batch_size == 512
+
+
 def test_a_short_run_has_epochs_to_learn_in_unless_separate_epochs_are_given():
     assert resolve("default", {"epochs": 40}).separate_epochs == 12
     assert resolve("default", {"epochs": 400}).separate_epochs == 18

@@ -12,12 +12,15 @@ import typer
 
 from toytask_cli import __version__
 from toytask_cli.cli.ablate import ablate
+from toytask_cli.cli.attack import attack
 from toytask_cli.cli.chat.command import chat
 from toytask_cli.cli.console import print_error
 from toytask_cli.cli.data import data
+from toytask_cli.cli.distill import distill
 from toytask_cli.cli.eval import eval_
 from toytask_cli.cli.export import export
 from toytask_cli.cli.importance import importance
+from toytask_cli.cli.report import report
 from toytask_cli.cli.sparsity import sparsity
 from toytask_cli.cli.streams import discard_unwritten
 from toytask_cli.cli.study import study
@@ -33,7 +36,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ablate": ablate,
     "chat": chat,
 }
-MORE_COMMANDS: dict[str, Callable[..., None]] = {"study": study, "export": export}
+MORE_COMMANDS: dict[str, Callable[..., None]] = {
+    "study": study,
+    "distill": distill,
+    "attack": attack,
+    "report": report,
+    "export": export,
+}
 
 app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}
@@ -102,13 +111,23 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, ToytaskError):
         return str(error), error.exit_code
     if isinstance(error, typer.TyperException):
-        return error.format_message(), error.exit_code
+        return _global_option(error) or error.format_message(), error.exit_code
     if isinstance(error, OSError):
         name = error.filename or "standard input or output"
         return f"cannot use {name}: {error.strerror or error}", 1
     if _is_out_of_memory(error):
         return "not enough memory: use a smaller batch or model, fewer digits, or free some", 1
     return None
+
+
+def _global_option(error: typer.TyperException) -> str | None:
+    """Return what to type where an option of `toytask` itself follows a command."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if option is None or context is None or context.parent is None:
+        return None
+    if not any(option in parameter.opts for parameter in context.parent.command.params):
+        return None
+    return f"{option} comes before the command: toytask {option} {context.info_name}"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
-from toytask_cli.cli.train import read_recipe
+from toytask_cli.cli.recipe_layers import read_recipe
+from toytask_cli.device import cores_of_quota
 from toytask_cli.errors import UsageError
 from toytask_cli.recipe import option_of
 
@@ -139,9 +140,9 @@ def n_jobs(threads: int, device: "torch.device") -> int:
 
 def n_cores() -> int:
     """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    has_affinity = hasattr(os, "sched_getaffinity")
+    cores = len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count() or 1
+    return min(cores, cores_of_quota() or cores)
 
 
 def precision_of(name: str, device: str, on_cluster: bool) -> str:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toytask_cli.cli.common import Report, write_figures
+from toytask_cli.cli.completion import one_of, run_directory
 from toytask_cli.cli.console import (
     interval,
     percent,
@@ -17,25 +18,32 @@ from toytask_cli.cli.console import (
     print_table,
 )
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, with_fields_of
+from toytask_cli.cli.recipe_layers import resolve_layers
+from toytask_cli.device import PRECISIONS
 from toytask_cli.errors import UsageError
-from toytask_cli.recipe import Recipe, checked_values, option_of, resolve
+from toytask_cli.recipe import PRESETS, Recipe, option_of
 
 if TYPE_CHECKING:
     import torch
 
+    from toytask_cli.runs.run import Run
     from toytask_cli.runs.session import Session
 
 
 @with_fields_of(Recipe)
 def train(
-    preset: Annotated[str, typer.Option(help="Recipe to start from: default or article.")] = (
-        "default"
-    ),
+    preset: Annotated[
+        str,
+        typer.Option(
+            help="Recipe to start from: default or article.", autocompletion=one_of(PRESETS)
+        ),
+    ] = "default",
     recipe: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE.json",
-            help="Recipe fields that win over the preset; or a run's config.json.",
+            help="Recipe fields that win over the preset; or a run's config.json; or - for "
+            "standard input.",
         ),
     ] = None,
     data: Annotated[
@@ -49,10 +57,16 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on with an interrupted run; takes --epochs."),
+        typer.Option(
+            metavar="RUN",
+            help="Go on with an interrupted run; takes --epochs.",
+            autocompletion=run_directory,
+        ),
     ] = None,
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: Annotated[
+        str, typer.Option(help="auto, float32 or bfloat16.", autocompletion=one_of(PRECISIONS))
+    ] = "auto",
     figures: FiguresOption = True,
     json: JsonOption = False,
     *,
@@ -65,6 +79,7 @@ def train(
     Example: toytask train --device cuda --seed 1
     """
     from toytask_cli.device import find_device, find_precision
+    from toytask_cli.runs.run import Run
     from toytask_cli.runs.session import Session
 
     torch_device = find_device(device)
@@ -72,36 +87,47 @@ def train(
         others = {"recipe": recipe, "data": data, "out": out_dir}
         changed = {"preset": preset != "default", "precision": precision != "auto"}
         _refuse_beside_resume(overrides, {**others, **changed})
-        session = _resume(resume, overrides.get("epochs"), torch_device)
-        if session.is_finished:
-            _show_finished(session, figures, json)
+        run = Run.open(resume)
+        session = _resume(run, overrides.get("epochs"), torch_device)
+        if session is None or session.is_finished:
+            _show_finished(run, figures, json)
             return
     else:
-        full = _resolve(preset, recipe, data, overrides)
+        full = resolve_layers(preset, recipe, data, overrides)
         dtype = find_precision(precision, torch_device)
         session = Session.start(full, torch_device, dtype, out_dir)
-    _print_start(session)
-    _train(session, figures, json)
+    train_session(session, figures, json)
 
 
-def _train(session: "Session", figures: bool, json: bool) -> None:
-    """Train to the end or until a signal; print the report, and the command that comes next."""
+def follow_training(session: "Session") -> tuple[Report, int]:
+    """Train to the end or until a signal, and show the progress.
+
+    Returns:
+        The report, and the exit code that the signal asks for; 0 if none came.
+    """
     from toytask_cli.cli.signals import stop_on_signal
     from toytask_cli.cli.train_display import TrainDisplay, wants_live
 
+    _print_start(session)
     with (
         TrainDisplay(session.trainer, _labels(), live=wants_live()) as display,
         stop_on_signal(print_message) as stop,
     ):
         report = session.train(stop, display.step, display.epoch)
+    return report, stop.exit_code if stop() else 0
+
+
+def train_session(session: "Session", figures: bool, json: bool) -> None:
+    """Train to the end or until a signal; print the report, and the command that comes next."""
+    report, exit_code = follow_training(session)
     is_interrupted = report["status"] == "interrupted"
     try:
         _show_trained(session, report, is_interrupted, json)
     finally:  # even if nobody reads stdout any more; last, so that a failure hides nothing
         if figures and "validation" in report:
-            write_figures(session.run, partial(_figures, session))
+            write_figures(session.run, partial(_figures, session.run))
         if is_interrupted:
-            raise typer.Exit(stop.exit_code)
+            raise typer.Exit(exit_code)
 
 
 def _show_trained(session: "Session", report: Report, is_interrupted: bool, json: bool) -> None:
@@ -116,41 +142,8 @@ def _show_trained(session: "Session", report: Report, is_interrupted: bool, json
         print_json(report)
     elif is_measured:
         _print_report(session, report)
-    print_next(*(["train", "--resume"] if is_interrupted else ["eval"]), session.run.path)
-
-
-def _resolve(
-    preset: str, recipe: Path | None, data: Path | None, overrides: dict[str, Any]
-) -> Recipe:
-    """Return the recipe: options beat data, data beats the recipe file, and that the preset."""
-    layers = []
-    if recipe is not None:
-        layers.append(read_recipe(recipe))
-    if data is not None:
-        from toytask_cli.runs.data_files import read_spec
-
-        spec = vars(read_spec(data))
-        for name in overrides.keys() & spec.keys():
-            if overrides[name] != spec[name]:
-                option = option_of(name)
-                raise UsageError(f"{option} is settled by {data}: leave it out, or --data")
-        layers.append(spec)
-    full = resolve(preset, *layers, overrides)
-    # A recipe file can hold the settings of the kind of SAE that --sae replaces.
-    for layer in [overrides] if "sae" in overrides else [*layers, overrides]:
-        full.check_settings(layer)
-    return full
-
-
-def read_recipe(path: Path) -> dict[str, Any]:
-    """Return the fields of a recipe file."""
-    from toytask_cli.runs import files
-
-    with files.reading(path, "name a JSON file"):
-        values = files.read_object(path)
-    # A run's config.json holds its recipe beside what it was trained on.
-    values = values["recipe"] if isinstance(values.get("recipe"), dict) else values
-    return checked_values(Recipe, values, str(path))
+    after = ["attack"] if session.run.config.teacher else ["eval"]
+    print_next(*(["train", "--resume"] if is_interrupted else after), session.run.path)
 
 
 def _refuse_beside_resume(overrides: dict[str, Any], others: dict[str, Any]) -> None:
@@ -160,12 +153,20 @@ def _refuse_beside_resume(overrides: dict[str, Any], others: dict[str, Any]) -> 
         raise UsageError(f"--resume takes the run's own recipe: leave out {option}")
 
 
-def _resume(path: Path, epochs: int | None, device: "torch.device") -> "Session":
-    """Open a run at its last checkpoint; print what a new limit of epochs changes."""
-    from toytask_cli.runs.run import Run
-    from toytask_cli.runs.session import Session
+def _resume(run: "Run", epochs: int | None, device: "torch.device") -> "Session | None":
+    """Return the training at its last checkpoint; print what a new limit of epochs changes.
 
-    run = Run.open(path)
+    A finished run is whole without its checkpoint: then return None.
+    """
+    from toytask_cli.runs.session import Session, says_finished
+
+    if not run.checkpoint_file.exists() and says_finished(run):
+        if epochs is not None:
+            raise UsageError(
+                f"{run.path} has finished, and has no checkpoint to go on from: train anew with "
+                "--epochs"
+            )
+        return None
     before = run.config.recipe.epochs
     session = Session.resume(run, epochs, device)
     recipe = session.run.config.recipe
@@ -185,9 +186,12 @@ def _print_start(session: "Session") -> None:
 
     config, device = session.run.config, session.trainer.device.type
     print_message(
-        f"{session.run.path}: {', '.join(config.recipe.tasks)}, seed {config.recipe.seed}, "
-        f"{device}, {config.precision}, {get_num_threads()} threads"
+        f"{session.run.path}: {', '.join(config.taught or config.recipe.tasks)}, seed "
+        f"{config.recipe.seed}, {device}, {config.precision}, {get_num_threads()} threads"
     )
+    if teacher := config.teacher:
+        taught = f"what {teacher.run} writes with {teacher.ablation}"
+        print_message(f"it learns {taught}; its accuracy while it trains is agreement with that")
     if config.recipe.separate_epochs >= config.recipe.epochs:
         print_message(
             "every epoch is one of separating, none of learning: is --separate-epochs meant to be "
@@ -196,21 +200,21 @@ def _print_start(session: "Session") -> None:
         )
 
 
-def _show_finished(session: "Session", figures: bool, json: bool) -> None:
+def _show_finished(run: "Run", figures: bool, json: bool) -> None:
     """Say that there is nothing to train; draw the figures that an earlier end left out."""
+    report = run.read_report("train")
     if json:
-        print_json(session.run.read_report("train"))
-    epochs, path = session.trainer.progress.epoch, session.run.path
-    print_message(f"{path} has finished after {epochs} epochs: nothing to do")
-    print_next("eval", path)
-    if figures and not session.run.has_figure("accuracy"):
-        write_figures(session.run, partial(_figures, session))
+        print_json(run.complete_report(report))
+    print_message(f"{run.path} has finished after {report.get('epochs')} epochs: nothing to do")
+    print_next("eval", run.path)
+    if figures and not run.has_figure("accuracy"):
+        write_figures(run, partial(_figures, run))
 
 
-def _figures(session: "Session") -> dict[str, Any]:
+def _figures(run: "Run") -> dict[str, Any]:
     from toytask_cli.figures.training import draw_losses, draw_metrics
 
-    metrics, labels = session.run.read_metrics(), _labels()
+    metrics, labels = run.read_metrics(), _labels()
     return {"losses": draw_losses(metrics, labels), "accuracy": draw_metrics(metrics, labels)}
 
 
