@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from toytask_cli.analysis.effects import logit_weights
+from toytask_cli.analysis.importance import NeuronScores, report_importance
 from toytask_cli.analysis.matched_pairs import MatchedPairs
 from toytask_cli.analysis.neurons import top_tokens
 from toytask_cli.analysis.operand_maps import (
@@ -112,6 +113,21 @@ def describe_neurons(
     tasks, positions = torch.tensor(main[:MAPPED], dtype=torch.int64).view(-1, 2).unbind(dim=1)
     maps = small_maps(matched, neurons[:MAPPED], tasks, positions)
     return Atlas(rows, patterns, summary, DEFINITIONS), maps
+
+
+def importance_report(
+    scores: NeuronScores, matched: MatchedPairs
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return what `toytask importance` reports of scored neurons, and its tensors.
+
+    Args:
+        matched: as for `describe_neurons`.
+    """
+    atlas, maps = describe_neurons(matched, scores.tensors.importance, scores.tensors.live)
+    measured, described = asdict(report_importance(scores)), asdict(atlas)
+    definitions = measured["definitions"] | described["definitions"]
+    tensors = {key: value for key, value in scores.tensors._asdict().items() if value is not None}
+    return {**measured, **described, "definitions": definitions}, tensors | maps._asdict()
 
 
 class OperandMap(NamedTuple):

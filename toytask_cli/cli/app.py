@@ -12,9 +12,11 @@ import typer
 
 from toytask_cli import __version__
 from toytask_cli.cli.ablate import ablate
+from toytask_cli.cli.attack import attack
 from toytask_cli.cli.chat.command import chat
 from toytask_cli.cli.console import print_error
 from toytask_cli.cli.data import data
+from toytask_cli.cli.distill import distill
 from toytask_cli.cli.eval import eval_
 from toytask_cli.cli.export import export
 from toytask_cli.cli.importance import importance
@@ -35,8 +37,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "chat": chat,
 }
 MORE_COMMANDS: dict[str, Callable[..., None]] = {
-    "report": report,
     "study": study,
+    "distill": distill,
+    "attack": attack,
+    "report": report,
     "export": export,
 }
 

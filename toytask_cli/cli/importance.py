@@ -1,6 +1,5 @@
 """`toytask importance`: which neurons matter to which task."""
 
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,8 +50,8 @@ def importance(
 
     Example: toytask importance runs/01 --pairs 50
     """
-    from toytask_cli.analysis.atlas import describe_neurons
-    from toytask_cli.analysis.importance import report_importance, score_neurons
+    from toytask_cli.analysis.atlas import importance_report
+    from toytask_cli.analysis.importance import score_neurons
     from toytask_cli.analysis.operand_maps import at_all_operands
 
     opened, grid, model = open_run(run, device)
@@ -61,12 +60,8 @@ def importance(
     scores = score_neurons(model, grid, seed=seed, pairs=pairs, method=method)
     name = "importance" if pairs is None else "importance-sample"
     matched = at_all_operands(model, grid)
-    atlas, maps = describe_neurons(matched, scores.tensors.importance, scores.tensors.live)
-    measured, described = asdict(report_importance(scores)), asdict(atlas)
-    definitions = measured["definitions"] | described["definitions"]
-    values = {"seed": seed, **measured, **described, "definitions": definitions}
-    tensors = {key: value for key, value in scores.tensors._asdict().items() if value is not None}
-    kept = keep_report(opened, name, values, tensors | maps._asdict())
+    values, tensors = importance_report(scores, matched)
+    kept = keep_report(opened, name, {"seed": seed, **values}, tensors)
     next_command = ("ablate", kept.run.path, "--remove", grid.task_names[-1])
     show_kept(kept, json, _print_report, next_command)
     if figures and not kept.refusal:
@@ -131,9 +126,10 @@ def _print_pairs(counts: dict[str, Any]) -> None:
     """Print how many pairs were left out, and why."""
     wrong = ", ".join(f"{n:,} wrong for {task}" for task, n in counts["wrong"].items())
     right, used = counts["right"], counts["used"]
+    but = f" but {', '.join(counts['unknown'])}" if counts["unknown"] else ""
     print_result(
         f"of {counts['candidates']:,} validation pairs, {wrong}; {right:,} are right for every "
-        f"task, and {'all were' if used == right else f'a sample of {used:,} was'} used"
+        f"task{but}, and {'all were' if used == right else f'a sample of {used:,} was'} used"
     )
     if used == 1:
         print_result("one pair says nothing about others: no intervals")

@@ -123,7 +123,8 @@ def _why(chat: Chat, args: list[str]) -> RenderableType:
     heading = (
         f"{chat.last_prompt.plain}, {column}{f'; off: removed in {off_column}' if off else ''}"
     )
-    importance, note = _known_importance(chat)
+    is_other = chat.columns[column].other_model is not None
+    importance, note = ({}, Text()) if is_other else _known_importance(chat)
     tokens = explain(chat.model, chat.grid, chat.last_prompt, chat.columns[column])
     logit_note = Text("logit: what the neuron adds to the logit of the token written", "dim")
     return Group(Text(heading), tokens_view(tokens, importance, off, n_shown), logit_note, note)
