@@ -1,8 +1,8 @@
 """What the tests share: a tiny recipe, a tiny run truly trained, and the command itself."""
 
 import os
-import subprocess
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
