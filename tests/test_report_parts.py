@@ -1,11 +1,14 @@
 """The parts of a page: axes, the sprite of small maps, an attack."""
 
 import io
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from toytask_cli.analysis.attack import Attack, FromExamples
+from toytask_cli.analysis.relearning import Relearning
 from toytask_cli.figures.colours import MAP_COLOURS
 from toytask_cli.report.charts import Axis
 from toytask_cli.report.removals import attack_blocks
@@ -54,19 +57,27 @@ def test_the_sprite_shows_each_map_in_its_place_and_colours(side: int):
 
 
 def test_an_attack_is_shown_with_its_steps_and_its_control():
-    steps = {"steps50": 34, "steps95": None, "rate": 0.002, "data": "all"}
-    blocks = attack_blocks(
-        {
-            "mask_lifted": {"sum": 1.0, "concat": 0.9996},
-            "relearning": {"run": steps, "control": {**steps, "steps95": 410}},
-            "probes": {"sae": {"run": 0.5, "control": 0.25}},
-            "from_examples": [{"n": 1000, "run": 0.75, "control": 0.5}],
-            "robustness": {"50": 0.97, "95": None},
-        }
+    steps = Relearning(steps50=34, steps95=None, rate=0.002, data="all", curves=[])
+    report = Attack(
+        removed_tasks=["concat"],
+        kept_tasks=["sum"],
+        before={"concat": 0.9996},
+        mask_lifted={"sum": 1.0, "concat": 0.9996},
+        mask_held={"sum": 1.0, "concat": 0.0},
+        control_accuracy={"sum": 1.0, "concat": 0.0},
+        probes={"sae": {"run": 0.5, "control": 0.25}},
+        relearning={"run": steps, "control": replace(steps, steps95=410)},
+        from_examples=[FromExamples(n=1000, run=0.75, control=0.5)],
+        robustness={"50": 0.97, "95": None},
+        split="test",
+        limit=2000,
+        seed=0,
+        definitions={},
     )
+    blocks = attack_blocks(asdict(report))
     texts = [getattr(block, "text", "") for block in blocks]
     assert "Accuracy with the mask lifted: sum 100.00 %, concat 99.96 %." in texts
     assert any("0.97 to 50 %, – to 95 %" in text for text in texts)
     rows = [row for block in blocks for row in getattr(block, "rows", ())]
     cells = {cell.text for row in rows for cell in row.cells}
-    assert {"34", "never", "410", "0.002", "50.00 %", "1,000", "75.00 %"} <= cells
+    assert {"34", "not in 2,000", "410", "50.00 %", "1,000", "75.00 %"} <= cells

@@ -107,7 +107,7 @@ def attack_blocks(report: Report) -> list[Block]:
     """Return how hard it was to bring the removed task back, from the report of `attack`."""
     lifted = ", ".join(f"{task} {percent(a)}" for task, a in report["mask_lifted"].items())
     steps = [
-        [who, *(_steps(fastest[key]) for key in ("steps50", "steps95")), f"{fastest['rate']:g}"]
+        [who, *(_steps(fastest[key], report) for key in ("steps50", "steps95"))]
         for who, fastest in report["relearning"].items()
     ]
     probes = [
@@ -126,7 +126,7 @@ def attack_blocks(report: Report) -> list[Block]:
         Words(f"Accuracy with the mask lifted: {lifted}."),
         Table.of(
             "Steps of fine-tuning until the task is back, by the fastest attack",
-            ["model", "to 50 %", "to 95 %", "rate"],
+            ["model", "to 50 %", "to 95 %"],
             steps,
         ),
         Words(f"Robustness, the steps needed over those that the control needs: {hardness}."),
@@ -135,5 +135,5 @@ def attack_blocks(report: Report) -> list[Block]:
     ]
 
 
-def _steps(steps: int | None) -> str:
-    return "never" if steps is None else f"{steps:,}"
+def _steps(steps: int | None, report: Report) -> str:
+    return f"not in {report['limit']:,}" if steps is None else f"{steps:,}"
