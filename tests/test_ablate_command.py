@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import COMPETENT, Command, options
 
-from toytask_cli.cli.ablation_view import _kept_in_words, _loss_in_words
+from toytask_cli.analysis.ablation_report import _kept_in_words, _loss_in_words
 from toytask_cli.cli.console import prediction_text
 
 pytestmark = pytest.mark.usefixtures("run")
@@ -88,7 +88,7 @@ def test_the_summary_says_every_number_in_plain_words(toytask: Command):
     ):
         assert shown in result.out
     assert result.err.endswith("next: toytask chat runs/01 --ablation remove-concat-tol0.1\n")
-    for figure in ("curve", "bars"):
+    for figure in ("curve", "bars", "neurons-sum", "neurons-concat"):
         picture = Path(f"runs/01/figures/remove-concat-tol0.1-{figure}.png").read_bytes()
         assert picture.startswith(b"\x89PNG")
 

@@ -57,19 +57,6 @@ def test_both_tasks_are_asked_for_the_same_answers(table, tmp_path: Path):
     assert (tmp_path / "same-answer.png").exists()
 
 
-def test_relearning_a_removed_task_is_compared_with_learning_it_first(table, tmp_path: Path):
-    header, _, *rows = table("relearning", "--limit", 2, "--out", tmp_path)
-    assert all(len(row) == len(header) for row in rows)
-    assert [row[0] for row in rows] == ["sum"] * 5 + ["concat"] * 5
-    assert (tmp_path / "relearning.png").exists()
-
-
-def test_a_probe_is_fitted_before_and_after_each_removal(table):
-    header, _, *rows = table("probe")
-    assert header == ["probe on", "sum %", "concat %"]
-    assert len(rows) == 8
-
-
 def test_saes_trained_afterwards_are_compared_with_the_joint_one(table, tmp_path: Path):
     lines = table("frozen", "--epochs", 2, "--out", tmp_path)
     assert [row[0] for row in lines[2:5]] == [

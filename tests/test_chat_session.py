@@ -1,5 +1,8 @@
 """The state of a chat: its columns, its score, its commands."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 import torch
 from memorised import memorised
@@ -49,6 +52,38 @@ def test_ablating_in_the_chat_removes_what_the_command_removes(known, chat, remo
     name = chat.ablate(remove, tolerance)
     assert name == expected.default_name
     assert chat.columns[name].neurons.tolist() == expected.neurons
+
+
+def test_another_run_answers_in_a_column_of_its_own(known, chat, run, tmp_path):
+    """A copy of the run, in which no neuron is left."""
+    other = Run(tmp_path / "other", run.config)
+    shutil.copytree(run.path, other.path)
+    weights, _ = tensor_files.read(other.model_file)
+    tensor_files.write(other.model_file, weights | {"readout.weight": -weights["readout.weight"]})
+    chat.add_ablation("no-concat")
+    chat.add_run(other.path)
+    model, grid, _ = known
+    answers = chat.ask([Prompt(CONCAT, 4, 7)])[0]
+    assert list(answers) == [TRAINED, "no-concat", str(other.path)]
+    written, _ = decode_greedily(
+        other.model(grid, torch.device("cpu")),
+        examples_for(grid, [Prompt(CONCAT, 4, 7)]).prompts,
+        3,
+    )
+    assert [answers[str(other.path)].text] == answer_texts(grid, written)
+    assert answers[TRAINED].text == "47"
+    explained = explain(model, grid, Prompt(CONCAT, 4, 7), chat.columns[str(other.path)])
+    assert [token.token for token in explained] == answers[str(other.path)].tokens
+    assert run_command(chat, f":why {other.path}")
+    assert chat.switch([3], off=True) == len(chat.columns["no-concat"].removed() | {3})
+
+
+def test_a_run_of_other_tasks_is_not_put_beside(chat, run, tmp_path):
+    recipe = replace(run.config.recipe, tasks=("sum", "max"))
+    other = Run.create(replace(run.config, recipe=recipe), tmp_path / "other")
+    other.write_config()
+    with pytest.raises(ToytaskError, match=r"other has other tasks or digits than .*01"):
+        chat.add_run(other.path)
 
 
 def test_off_is_removing_and_on_undoes_it(known, chat):

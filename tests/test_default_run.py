@@ -4,11 +4,13 @@ import io
 import os
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 from conftest import Command, all_files
 
+from toytask_cli.runs import paths
 from toytask_cli.runs.run import Run
 
 WRITERS = [["eval"], ["sparsity"], ["importance"], ["ablate", "--remove", "concat"]]
@@ -102,3 +104,24 @@ def test_bad_input_makes_no_copy(toytask: Command, reference):
     assert toytask("eval", "--split", "tset").code == 2
     assert toytask("ablate", "--remove", "cncat").code == 2
     assert os.listdir("runs") == ["reference"]
+
+
+def test_without_any_other_run_the_one_in_the_wheel_is_measured_in_a_copy(
+    toytask: Command, reference, monkeypatch
+):
+    monkeypatch.setattr(paths, "REFERENCES", (REFERENCE, Path("wheel")))
+    shutil.copytree(reference, "wheel")
+    assert Run.open(None).path == reference
+    shutil.rmtree("runs")
+    before = all_files(Path("wheel"))
+    result = toytask("eval", "--no-figures")
+    assert result.err.startswith("wheel stays as it is: writing into a copy, runs/01\n")
+    assert "wrote runs/01/reports/eval.json" in result.err
+    assert all_files(Path("wheel")) == before
+
+
+def test_the_wheel_has_the_reference_where_it_is_looked_for():
+    root = Path(__file__).parent.parent
+    wheel = tomllib.loads((root / "pyproject.toml").read_text())["tool"]["hatch"]["build"]
+    target = wheel["targets"]["wheel"]["sources"]["runs/reference"]
+    assert root / target == paths.REFERENCES[1]

@@ -35,6 +35,18 @@ def forward(model: Transformer) -> Output:
     return model(EXAMPLES.prompts, EXAMPLES.answers[:, :-1])
 
 
+@torch.no_grad()
+def test_dropping_the_error_is_reading_an_sae_whose_neurons_are_deleted(model: Transformer) -> None:
+    """Without the rows and columns of the removed neurons, and with x̂ in the place of x."""
+    removed = torch.tensor([1, 2, 7, 20])
+    kept = torch.ones(RECIPE.d_sae, dtype=torch.bool).index_fill_(0, removed, False)
+    sae, resid = model.sae, forward(model).resid
+    acts = (resid @ sae.encoder.weight[kept].T + sae.encoder.bias[kept]).relu()
+    deleted = model.readout(acts @ sae.decoder.weight[:, kept].T + sae.decoder.bias)
+    with ablate_neurons(model, removed, "drop"):
+        torch.testing.assert_close(forward(model).logits, deleted)
+
+
 def hooks_of(model: Transformer) -> int:
     return sum(len(module._forward_hooks) for module in model.modules())
 

@@ -278,6 +278,24 @@ def test_a_process_of_its_own_prints_the_same(
     assert try_command("eval") == result
 
 
+def test_the_page_of_a_mutated_run_is_written_or_refused_in_one_line(
+    seed: int, kind: str, sound: Path, toytask: Command, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    root, touched = mutated(sound, tmp_path, kind, Random(seed))
+    monkeypatch.chdir(root)
+    before = _tree(tmp_path)
+    result = toytask("report", RUN)
+    where = f"seed {seed}, {kind} ({', '.join(map(repr, touched))}): {result}"
+    if result.code == 0:
+        assert Path(RUN, "report.html").read_text().endswith("</html>"), where
+    else:
+        assert (result.code, result.out, result.err.count("\n")) == (1, "", 1), where
+        assert result.err.startswith("error: "), where
+    changed = {path for path, _ in before.items() ^ _tree(tmp_path).items()}
+    assert changed <= {root / RUN / "report.html"}, where
+
+
 def mutated(sound: Path, parent: Path, kind: str, random: Random) -> tuple[Path, list[Path]]:
     """A mutated copy of the sound tree, and the paths that were touched, as commands see them."""
     root, outside = parent / "root", parent / "outside"

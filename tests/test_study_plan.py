@@ -130,13 +130,20 @@ def test_what_a_run_depends_on_changes_its_fingerprint(plan):
     [
         {"version": "0.0.9"}, {"runs": []}, {"runs": 3}, {"varied": ["lamda"]}, {"threads": None},
         {"threads": 0}, {"precision": "float16"},
-        {"tolerances": ["x"]}, {"runs": [{"id": "../up-1", "recipe": {}}]},
-        {"runs": [{"id": "reports", "recipe": {}}]}, {"runs": [{"id": "seed-0", "recipe": {}}]},
+        {"tolerances": ["x"]}, {"runs": [{"id": "seed-0", "recipe": {}}]},
     ],
 )  # fmt: skip
 def test_a_plan_that_is_none_is_refused(plan, change):
     with pytest.raises(ToytaskError):
         Plan.from_json(plan.to_json() | change)
+
+
+@pytest.mark.parametrize("name", ["../up-1", "/tmp/x-1", ".hidden-1", "reports", "a/b-1", 7])
+def test_a_run_whose_name_is_no_directory_of_the_study_is_refused(plan, name):
+    values = plan.to_json()
+    values["runs"][0]["id"] = name
+    with pytest.raises(ToytaskError, match="is no name of a run|not a study's plan"):
+        Plan.from_json(values)
 
 
 def test_two_runs_of_one_name_are_refused(plan):

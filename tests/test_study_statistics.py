@@ -39,6 +39,10 @@ def test_n_of_n_runs_support_a_known_share(n, share):
 def test_the_components_of_variance_are_those_worked_out_by_hand():
     # Means of seeds 1.5 and 4.5, of splits 2 and 4; residuals ±0.5: mean squares 9, 4 and 1.
     assert two_way([[1, 2], [3, 6]]) == pytest.approx((2, math.sqrt(1.5), 1))
+    # Means of seeds 2 and 6, of splits 2, 4 and 6; residuals ±1 and 0: mean squares 24, 8 and 2.
+    assert two_way([[1, 2, 3], [3, 6, 9]]) == pytest.approx(
+        (math.sqrt(22 / 3), math.sqrt(3), math.sqrt(2))
+    )
 
 
 def test_components_are_recovered_from_a_large_table():

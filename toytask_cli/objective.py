@@ -43,7 +43,7 @@ LOSS_TERMS = {
         "mean squared error of the SAE's reconstruction, lower is better",
     ),
     "l1": Metric("L1 of activations", "mean over positions of the summed activations"),
-    "l0": Metric("l0", "neurons that fire at a position, on average"),
+    "l0": Metric("firing neurons (l0)", "neurons that fire at a position, on average"),
     "overlap": Metric(
         "overlap between tasks",
         "activity of neurons on tasks other than their main one, 0 is complete separation",
@@ -78,7 +78,13 @@ def one_hot(tasks: Tensor, n_tasks: int) -> Tensor:
     return (torch.arange(n_tasks, device=tasks.device)[:, None] == tasks).float()
 
 
-def loss_sums(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> LossSums:
+def loss_sums(
+    output: Output,
+    answers: Tensor,
+    tasks: Tensor,
+    n_tasks: int,
+    probabilities: Tensor | None = None,
+) -> LossSums:
     """Sum what the loss needs over one batch.
 
     Args:
@@ -86,6 +92,8 @@ def loss_sums(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> L
         answers: [n, length + 1] token ids.
         tasks: [n] index of each example's task.
         n_tasks: number of tasks.
+        probabilities: [n, length, vocabulary] of a teacher, to learn in place of the answers'
+            tokens; the answers still say which positions count.
     """
     targets = answers[:, 1:]
     real = (targets != PAD).float()
@@ -93,8 +101,12 @@ def loss_sums(output: Output, answers: Tensor, tasks: Tensor, n_tasks: int) -> L
     acts = output.acts.flatten(0, 1)
     errors = (output.recon - output.resid).float().square().mean(dim=-1)
     logits = output.logits.float().flatten(0, 1)
+    if probabilities is None:
+        ce = F.cross_entropy(logits, targets.flatten(), ignore_index=PAD, reduction="sum")
+    else:
+        ce = F.cross_entropy(logits, probabilities.flatten(0, 1), reduction="none") @ real.flatten()
     return LossSums(
-        ce=F.cross_entropy(logits, targets.flatten(), ignore_index=PAD, reduction="sum"),
+        ce=ce,
         mse=(errors * real).sum(),
         l0=(output.l0 * real).sum(),
         acts=(of_task.to(acts.dtype) @ acts).float(),

@@ -97,10 +97,11 @@ def answer_texts(grid: Grid, tokens: Tensor) -> list[str]:
 
 
 class Variant(NamedTuple):
-    """The model as trained, or with some neurons ablated."""
+    """The model as trained, or with some neurons ablated; or another model in its place."""
 
     neurons: Tensor | None = AS_TRAINED  # [k] int64, ascending
     error: str = "keep"  # a key of `hooks.ERRORS`
+    other_model: Transformer | None = None  # of the same vocabulary
 
     @classmethod
     def from_report(cls, report: Mapping[str, Any], d_sae: int) -> "Variant":
@@ -128,6 +129,7 @@ class Variant(NamedTuple):
 
     def decode(self, model: Transformer, grid: Grid, examples: Examples) -> tuple[Tensor, Tensor]:
         """Return the variant's answers as `decode_greedily` does."""
+        model = self.other_model or model
         with self.applied_to(model):
             return decode_greedily(model, examples.prompts, grid.answers.shape[-1] - 1)
 

@@ -18,6 +18,8 @@ from toytask_cli.tokenizer import PAD
 # Bytes of x to cache at most: enough for 20,000 pairs of two tasks; 2,000 and 5,000 are usual.
 CACHE_BYTES = 2**27
 
+KNOWN = 0.01  # a task of which less than this share is right is one that the model does not know
+
 
 class FiringStats(NamedTuple):
     """Right answers and firing neurons on matched pairs, on the CPU."""
@@ -98,7 +100,8 @@ class PairCounts:
     twin_elsewhere: int  # dropped: validation for some task, but in another split for another
     candidates: int  # validation for every task, and not kept back for the report
     wrong: dict[str, int]  # dropped: task → candidates that the model gets wrong for it
-    right: int  # candidates that the model gets right for every task
+    unknown: list[str]  # tasks that the model does not know, in which it may be wrong
+    right: int  # candidates that the model gets right for every other task
     used: int  # those, or the sample that was drawn from them
 
 
@@ -107,6 +110,8 @@ def pairs_to_use(
 ) -> tuple[Tensor, PairCounts]:
     """Return the rows of the candidates that are right for every task, or a random sample of them.
 
+    A task that the model does not know at all, because it was removed, is not asked for.
+
     Args:
         right: [task, candidate] whether the model gets them right.
         limit: number of pairs to draw at most, or None for all.
@@ -114,12 +119,13 @@ def pairs_to_use(
 
     Raises:
         UsageError: a limit below 1.
-        NoPairsError: no pair is right for every task.
+        NoPairsError: no pair is right for every task, or no task is known.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"pairs is {limit}: must be 1 or more")
-    known = right.all(dim=0).nonzero()[:, 0]
-    if not len(known):
+    is_known = right.double().mean(dim=1) >= KNOWN
+    known = right[is_known].all(dim=0).nonzero()[:, 0]
+    if not (is_known.any() and len(known)):
         raise NoPairsError(
             "the model answers no validation pair correctly for every task: train it longer"
         )
@@ -131,6 +137,9 @@ def pairs_to_use(
         twin_elsewhere=int((validation.any(dim=0) & ~validation.all(dim=0)).sum()),
         candidates=right.shape[1],
         wrong=dict(zip(grid.task_names, (~right).sum(dim=1).tolist(), strict=True)),
+        unknown=[
+            name for name, is_one in zip(grid.task_names, is_known, strict=True) if not is_one
+        ],
         right=len(known),
         used=len(used),
     )

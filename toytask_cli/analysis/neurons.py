@@ -60,6 +60,7 @@ def explain(model: Transformer, grid: Grid, prompt: Prompt, variant: Variant) ->
     Ablated neurons still fire; only their contribution to x is subtracted.
     """
     examples = examples_for(grid, [prompt])
+    model = variant.other_model or model
     ids, probabilities = variant.decode(model, grid, examples)
     inputs = torch.cat([torch.full_like(ids[:, :1], BOS), ids[:, :-1]], dim=1)
     device = model.readout.weight.device

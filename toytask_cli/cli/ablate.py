@@ -8,6 +8,7 @@ import typer
 
 from toytask_cli.cli.common import Report, keep_ablation, open_run, show_kept, write_figures
 from toytask_cli.cli.completion import one_of, task_of_run
+from toytask_cli.cli.neuron_maps import neuron_figures
 from toytask_cli.cli.options import (
     DeviceOption,
     FiguresOption,
@@ -20,6 +21,8 @@ from toytask_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+    from toytask_cli.analysis.importance import NeuronScores
 
 
 def ablate(
@@ -83,7 +86,7 @@ def ablate(
     kept = keep_ablation(opened, name, asdict(ablation))
     show_kept(kept, json, print_ablation, ("chat", kept.run.path, "--ablation", name))
     if figures and not kept.refusal:
-        write_figures(kept.run, partial(_figures, name, kept.report))
+        write_figures(kept.run, partial(_figures, name, kept.report, scores))
 
 
 def _split_numbers(text: str) -> list[int]:
@@ -93,7 +96,14 @@ def _split_numbers(text: str) -> list[int]:
         raise UsageError(f"neurons is {text!r}: must be numbers, such as 462,479") from None
 
 
-def _figures(name: str, report: Report) -> "dict[str, Figure]":
+def _figures(name: str, report: Report, scores: "NeuronScores") -> "dict[str, Figure]":
+    from toytask_cli.analysis.operand_maps import at_all_operands
     from toytask_cli.figures.ablation import draw_bars, draw_curve
 
-    return {f"{name}-curve": draw_curve(report), f"{name}-bars": draw_bars(report)}
+    matched = at_all_operands(scores.matched.model, scores.matched.grid)
+    removed = set(report["neurons"])
+    return {
+        f"{name}-curve": draw_curve(report),
+        f"{name}-bars": draw_bars(report),
+        **neuron_figures(f"{name}-neurons", matched, scores.tensors, removed),
+    }

@@ -12,12 +12,15 @@ import typer
 
 from toytask_cli import __version__
 from toytask_cli.cli.ablate import ablate
+from toytask_cli.cli.attack import attack
 from toytask_cli.cli.chat.command import chat
 from toytask_cli.cli.console import print_error
 from toytask_cli.cli.data import data
+from toytask_cli.cli.distill import distill
 from toytask_cli.cli.eval import eval_
 from toytask_cli.cli.export import export
 from toytask_cli.cli.importance import importance
+from toytask_cli.cli.report import report
 from toytask_cli.cli.sparsity import sparsity
 from toytask_cli.cli.streams import discard_unwritten
 from toytask_cli.cli.study import study
@@ -33,7 +36,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ablate": ablate,
     "chat": chat,
 }
-MORE_COMMANDS: dict[str, Callable[..., None]] = {"study": study, "export": export}
+MORE_COMMANDS: dict[str, Callable[..., None]] = {
+    "study": study,
+    "distill": distill,
+    "attack": attack,
+    "report": report,
+    "export": export,
+}
 
 app = typer.Typer(
     pretty_exceptions_enable=False, context_settings={"help_option_names": ["-h", "--help"]}

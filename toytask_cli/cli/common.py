@@ -82,17 +82,28 @@ def keep_ablation(run: "Run", name: str, values: Report) -> Kept:
 
 def _keep(run: "Run", values: Report, write: Callable[["Run"], object], path: str) -> Kept:
     """Write into the run, or into a copy if it is protected; keep a refusal for `show_kept`."""
-    from toytask_cli.runs.copying import copy_run
-
     refusal = None
     try:
-        if run.is_protected:
-            reference, run = run, copy_run(run)
-            print_message(f"{reference.path} stays as it is: writing into a copy, {run.path}")
+        run = own_run(run)
         write(run)
     except WriteError as error:
         refusal = error
     return Kept(run, run.complete_report(values), f"{run.path}/{path}", refusal)
+
+
+def own_run(run: "Run") -> "Run":
+    """Return the run to write into: a copy, if it is protected.
+
+    Raises:
+        ToytaskError: it cannot be copied.
+    """
+    from toytask_cli.runs.copying import copy_run
+
+    if not run.is_protected:
+        return run
+    copy = copy_run(run)
+    print_message(f"{run.path} stays as it is: writing into a copy, {copy.path}")
+    return copy
 
 
 def show_kept(

@@ -65,8 +65,19 @@ def print_json(report: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
+def task_texts(names: Iterable[str]) -> "list[Text]":
+    """Return the names of all tasks of a run, in the colours that they have in figures."""
+    from rich.text import Text
+
+    from toytask_cli.figures.colours import TASK_COLOURS
+
+    return [Text(name, colour) for name, colour in zip(names, TASK_COLOURS, strict=False)]
+
+
 def plain_table(
-    headings: Iterable[str], rows: Iterable[Iterable["str | Text"]], title: str | None = None
+    headings: "Iterable[str | Text]",
+    rows: Iterable[Iterable["str | Text"]],
+    title: str | None = None,
 ) -> "Table":
     """Return a table without a frame; columns with a heading but the first go to the right."""
     from rich import box
@@ -82,7 +93,9 @@ def plain_table(
 
 
 def print_table(
-    headings: Iterable[str], rows: Iterable[Iterable["str | Text"]], title: str | None = None
+    headings: "Iterable[str | Text]",
+    rows: Iterable[Iterable["str | Text"]],
+    title: str | None = None,
 ) -> None:
     """Print a table of results."""
     out().print(plain_table(headings, rows, title))

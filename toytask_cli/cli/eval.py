@@ -8,12 +8,20 @@ import typer
 
 from toytask_cli.cli.common import Report, keep_report, open_run, show_kept, write_figures
 from toytask_cli.cli.completion import ablation_of_run, one_of
-from toytask_cli.cli.console import interval, percent, prediction_text, print_result, print_table
+from toytask_cli.cli.console import (
+    interval,
+    percent,
+    prediction_text,
+    print_result,
+    print_table,
+    task_texts,
+)
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 from toytask_cli.errors import ToytaskError, unknown_choice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.text import Text
     from torch import Tensor
 
     from toytask_cli.dataset import Grid
@@ -117,10 +125,11 @@ def _print_report(report: Report) -> None:
 
 def _print_accuracy(report: Report) -> None:
     headings = ["task", "accuracy", "95 % interval", "wrong", "n", "CE loss (nats)"]
-    rows = []
+    rows: list[list[str | Text]] = []
     n_wrong = {name: sum(task["error_types"].values()) for name, task in report["tasks"].items()}
-    for name, task in report["tasks"].items():
-        counts = f"{n_wrong[name]:,}", f"{task['n']:,}"
+    names = task_texts(report["tasks"])
+    for name, (key, task) in zip(names, report["tasks"].items(), strict=True):
+        counts = f"{n_wrong[key]:,}", f"{task['n']:,}"
         rows.append([name, *_accuracy_cells(task), *counts, f"{task['ce_loss']:.4f}"])
     counts = f"{sum(n_wrong.values()):,}", f"{report['n']:,}"
     rows += [[], ["all", *_accuracy_cells(report), *counts]]

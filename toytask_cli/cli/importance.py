@@ -1,6 +1,5 @@
 """`toytask importance`: which neurons matter to which task."""
 
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -8,7 +7,8 @@ import typer
 
 from toytask_cli.cli.common import Report, keep_report, open_run, show_kept, write_figures
 from toytask_cli.cli.completion import one_of
-from toytask_cli.cli.console import out, print_message, print_result, print_table
+from toytask_cli.cli.console import out, print_message, print_result, print_table, task_texts
+from toytask_cli.cli.neuron_maps import neuron_figures
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 
 if TYPE_CHECKING:
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from toytask_cli.analysis.importance import ImportanceTensors
+    from toytask_cli.analysis.matched_pairs import MatchedPairs
 
 TOP_SHOWN = 6
 NEURON_WIDTH, INTERVAL_WIDTH = 9, 23  # terminal columns of a neuron, of a task with its interval
@@ -37,37 +38,49 @@ def importance(
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     figures: FiguresOption = True,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="Leave pairs blank in neurons' maps that training saw."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Score every neuron for every task by how much removing it increases the loss.
 
+    Describe every live neuron: its pattern over both operands, its tokens, its strongest prompts.
+
     Example: toytask importance runs/01 --pairs 50
     """
-    from toytask_cli.analysis.importance import report_importance, score_neurons
+    from toytask_cli.analysis.atlas import importance_report
+    from toytask_cli.analysis.importance import score_neurons
+    from toytask_cli.analysis.operand_maps import at_all_operands
 
     opened, grid, model = open_run(run, device)
     if method == "hooks":
         print_message("one neuron at a time: this takes minutes", style="dim")
     scores = score_neurons(model, grid, seed=seed, pairs=pairs, method=method)
     name = "importance" if pairs is None else "importance-sample"
-    values = {"seed": seed, **asdict(report_importance(scores))}
-    tensors = {key: value for key, value in scores.tensors._asdict().items() if value is not None}
-    kept = keep_report(opened, name, values, tensors)
+    matched = at_all_operands(model, grid)
+    values, tensors = importance_report(scores, matched)
+    kept = keep_report(opened, name, {"seed": seed, **values}, tensors)
     next_command = ("ablate", kept.run.path, "--remove", grid.task_names[-1])
     show_kept(kept, json, _print_report, next_command)
     if figures and not kept.refusal:
-        write_figures(kept.run, partial(_figures, name, grid.task_names, scores.tensors))
+        write_figures(kept.run, partial(_figures, name, matched, scores.tensors, unseen))
 
 
-def _figures(name: str, tasks: list[str], tensors: "ImportanceTensors") -> "dict[str, Figure]":
+def _figures(
+    name: str, matched: "MatchedPairs", tensors: "ImportanceTensors", unseen: bool
+) -> "dict[str, Figure]":
     from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
 
+    tasks, prefix = matched.grid.task_names, name.replace("importance", "neurons")
     values, interval = tensors.importance.numpy(), None
     if tensors.low is not None and tensors.high is not None:
         interval = tensors.low.numpy(), tensors.high.numpy()
     return {
         f"{name}-by-task": draw_importance_pairs(tasks, values),
         f"{name}-curve": draw_importance_curve(tasks, values, interval),
+        **neuron_figures(prefix, matched, tensors, unseen=unseen),
     }
 
 
@@ -76,6 +89,8 @@ def _print_report(report: Report) -> None:
     _print_pairs(report["pairs"])
     _print_agreement(report)
     _print_joint(report["joint"])
+    for sentence in report["summary"].values():
+        print_result(sentence)
 
 
 def _print_top(report: Report) -> None:
@@ -94,7 +109,7 @@ def _print_top(report: Report) -> None:
             for row in rows[:TOP_SHOWN]
         )
         title = f"most important to {task}"
-        print_table(["neuron", *report["top"]], cells, title)
+        print_table(["neuron", *task_texts(report["top"])], cells, title)
 
 
 def _score(score: dict[str, Any], with_interval: bool) -> "Text":
@@ -111,9 +126,10 @@ def _print_pairs(counts: dict[str, Any]) -> None:
     """Print how many pairs were left out, and why."""
     wrong = ", ".join(f"{n:,} wrong for {task}" for task, n in counts["wrong"].items())
     right, used = counts["right"], counts["used"]
+    but = f" but {', '.join(counts['unknown'])}" if counts["unknown"] else ""
     print_result(
         f"of {counts['candidates']:,} validation pairs, {wrong}; {right:,} are right for every "
-        f"task, and {'all were' if used == right else f'a sample of {used:,} was'} used"
+        f"task{but}, and {'all were' if used == right else f'a sample of {used:,} was'} used"
     )
     if used == 1:
         print_result("one pair says nothing about others: no intervals")
@@ -130,7 +146,7 @@ def _print_agreement(report: Report) -> None:
         [label, *("-" if r is None else f"{r:.3f}" for r in report[key].values())]
         for key, label in kinds.items()
     )
-    print_table(["rank correlation", *report["top"]], rows)
+    print_table(["rank correlation", *task_texts(report["top"])], rows)
 
 
 def _print_joint(joint: dict[str, Any]) -> None:

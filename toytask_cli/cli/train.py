@@ -96,20 +96,30 @@ def train(
         full = resolve_layers(preset, recipe, data, overrides)
         dtype = find_precision(precision, torch_device)
         session = Session.start(full, torch_device, dtype, out_dir)
-    _print_start(session)
-    _train(session, figures, json)
+    train_session(session, figures, json)
 
 
-def _train(session: "Session", figures: bool, json: bool) -> None:
-    """Train to the end or until a signal; print the report, and the command that comes next."""
+def follow_training(session: "Session") -> tuple[Report, int]:
+    """Train to the end or until a signal, and show the progress.
+
+    Returns:
+        The report, and the exit code that the signal asks for; 0 if none came.
+    """
     from toytask_cli.cli.signals import stop_on_signal
     from toytask_cli.cli.train_display import TrainDisplay, wants_live
 
+    _print_start(session)
     with (
         TrainDisplay(session.trainer, _labels(), live=wants_live()) as display,
         stop_on_signal(print_message) as stop,
     ):
         report = session.train(stop, display.step, display.epoch)
+    return report, stop.exit_code if stop() else 0
+
+
+def train_session(session: "Session", figures: bool, json: bool) -> None:
+    """Train to the end or until a signal; print the report, and the command that comes next."""
+    report, exit_code = follow_training(session)
     is_interrupted = report["status"] == "interrupted"
     try:
         _show_trained(session, report, is_interrupted, json)
@@ -117,7 +127,7 @@ def _train(session: "Session", figures: bool, json: bool) -> None:
         if figures and "validation" in report:
             write_figures(session.run, partial(_figures, session.run))
         if is_interrupted:
-            raise typer.Exit(stop.exit_code)
+            raise typer.Exit(exit_code)
 
 
 def _show_trained(session: "Session", report: Report, is_interrupted: bool, json: bool) -> None:
@@ -132,7 +142,8 @@ def _show_trained(session: "Session", report: Report, is_interrupted: bool, json
         print_json(report)
     elif is_measured:
         _print_report(session, report)
-    print_next(*(["train", "--resume"] if is_interrupted else ["eval"]), session.run.path)
+    after = ["attack"] if session.run.config.teacher else ["eval"]
+    print_next(*(["train", "--resume"] if is_interrupted else after), session.run.path)
 
 
 def _refuse_beside_resume(overrides: dict[str, Any], others: dict[str, Any]) -> None:
@@ -175,9 +186,12 @@ def _print_start(session: "Session") -> None:
 
     config, device = session.run.config, session.trainer.device.type
     print_message(
-        f"{session.run.path}: {', '.join(config.recipe.tasks)}, seed {config.recipe.seed}, "
-        f"{device}, {config.precision}, {get_num_threads()} threads"
+        f"{session.run.path}: {', '.join(config.taught or config.recipe.tasks)}, seed "
+        f"{config.recipe.seed}, {device}, {config.precision}, {get_num_threads()} threads"
     )
+    if teacher := config.teacher:
+        taught = f"what {teacher.run} writes with {teacher.ablation}"
+        print_message(f"it learns {taught}; its accuracy while it trains is agreement with that")
     if config.recipe.separate_epochs >= config.recipe.epochs:
         print_message(
             "every epoch is one of separating, none of learning: is --separate-epochs meant to be "

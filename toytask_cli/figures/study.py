@@ -17,7 +17,7 @@ Run = Mapping[str, Any]
 Report = Mapping[str, Any]
 
 ALSO_DRAWN = ("explained_variance", "l0", "epochs")
-RECIPE_COLOURS, CELL_COLOURS = "viridis", "crest"  # tasks have the colours of `deep`
+RECIPE_COLOURS, CELL_COLOURS = "viridis", "crest"  # beside those of tasks
 LOG_RATIO = 30  # of the largest to the smallest value, from which an axis is logarithmic
 
 

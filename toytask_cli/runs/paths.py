@@ -10,7 +10,8 @@ from toytask_cli.errors import ToytaskError
 from toytask_cli.runs.files import WriteError, writing
 
 RUNS = Path("runs")
-REFERENCES = (RUNS / "reference",)  # the first there is; written into only if the user names it
+# The first there is, the second in the wheel; written into only if the user names it.
+REFERENCES = (RUNS / "reference", Path(__file__).parents[1] / "reference")
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 TRAIN_FIRST = "train a model with `toytask train`"

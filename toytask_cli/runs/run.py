@@ -7,10 +7,12 @@ runs/01/
   metrics.jsonl            one line for each epoch
   reports/                 what the commands measured
   ablations/               sets of neurons, bound to the weights by their sha256
+  attacks/                 the controls of its attacks, each a run of its own
   figures/
+  report.html              all of it on one page
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -91,6 +93,18 @@ class Run:
         with files.writing(folder):
             folder.mkdir(exist_ok=True)
         return folder
+
+    def control_path(self, kept: Sequence[str]) -> Path:
+        """Return the directory of the control that is taught these tasks alone.
+
+        Raises:
+            ToytaskError: there is something there that is no run.
+        """
+        path = self._folder("attacks") / f"control-{'+'.join(kept)}"
+        paths.check_not_link(path)
+        if path.exists() and not (path / paths.CONFIG).exists():
+            raise ToytaskError(f"{path} holds no run (no {paths.CONFIG}): remove it, and try again")
+        return path
 
     def remove_partial_files(self) -> None:
         """Remove what a killed training was writing; only the process that trains may do so."""
@@ -245,3 +259,13 @@ class Run:
     def has_figure(self, name: str) -> bool:
         """Return whether `figures/<name>.png` exists."""
         return (self.path / "figures" / f"{name}.png").exists()
+
+    def report_names(self) -> list[str]:
+        """Return the names of the reports, in order."""
+        return sorted(path.stem for path in (self.path / "reports").glob("*.json"))
+
+    def write_page(self, html: bytes) -> Path:
+        """Write `report.html`; return its path."""
+        path = self.path / "report.html"
+        files.write_bytes(path, html)
+        return path

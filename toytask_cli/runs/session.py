@@ -12,13 +12,15 @@ import torch
 from toytask_cli.analysis.evaluate import score, task_scores
 from toytask_cli.dataset import Grid, build_grid
 from toytask_cli.errors import ToytaskError, UsageError
-from toytask_cli.model import empty_model, new_model
+from toytask_cli.model import empty_model
 from toytask_cli.objective import LOSS_TERMS
 from toytask_cli.recipe import Recipe
 from toytask_cli.runs import checkpoint, files, metrics, tensor_files
 from toytask_cli.runs.config import Config
+from toytask_cli.runs.lessons import lesson_of
 from toytask_cli.runs.metrics import MetricsLog
 from toytask_cli.runs.run import Run
+from toytask_cli.runs.teacher import Teacher
 from toytask_cli.training.loop import DivergedError, EpochRecord, Progress, Trainer
 from toytask_cli.training.schedule import LEARN, SEPARATE
 from toytask_cli.training.validation import EPOCH_METRICS
@@ -31,8 +33,9 @@ DEFINITIONS = {
     "separate_from": "epochs done when the second phase began; null if it never did",
     "best_epoch": "epoch of the lowest validation loss within the last phase reached",
     "seconds": "wall time of training and validation, checkpoints and reports excluded",
-    "validation": "as measured while training, in the run's precision; what is under `tasks` is "
-    "measured on the weights as saved, in float32",
+    "validation": "as measured while training, in the run's precision, and of a run with a teacher "
+    "against the teacher's answers; what is under `tasks` is measured on the weights as saved, in "
+    "float32, against the true answers",
     **{name: metric.definition for name, metric in (LOSS_TERMS | EPOCH_METRICS).items()},
     "ci95": "Wilson 95 % interval of the accuracy",
     "ce_loss": "mean over examples of the mean cross-entropy of the answer's tokens, nats",
@@ -50,18 +53,31 @@ class Session:
 
     @classmethod
     def start(
-        cls, recipe: Recipe, device: torch.device, precision: torch.dtype, out: Path | None
+        cls,
+        recipe: Recipe,
+        device: torch.device,
+        precision: torch.dtype,
+        out: Path | None,
+        *,
+        teacher: Teacher | None = None,
+        taught: list[str] | None = None,
     ) -> "Session":
         """Begin with a new model in a new run directory.
 
+        Args:
+            teacher: whose answers to learn; None for the true ones.
+            taught: the tasks to learn; None for all.
+
         Raises:
-            ToytaskError: the directory cannot be created.
+            ToytaskError: the directory cannot be created, or the teacher cannot be used.
         """
         _flush_denormals()
         grid = build_grid(recipe)
-        model = new_model(recipe, len(grid.tokenizer)).to(device)
-        trainer = Trainer(recipe, grid, model, precision)
-        run = Run.create(Config.here(recipe, device, precision), out)
+        config = Config.here(recipe, device, precision, teacher, taught)
+        lesson = lesson_of(config, grid, device)
+        model = lesson.initial_model(recipe).to(device)
+        trainer = Trainer(recipe, lesson.grid, model, precision, lesson.distribution)
+        run = Run.create(config, out)
         checkpoint.write_checkpoint(run, *trainer.finished, metrics.fingerprint([]))
         run.write_config()  # last: a directory with a configuration can be resumed
         return cls(run, grid, trainer)
@@ -73,7 +89,7 @@ class Session:
         No file is written before `train`.
 
         Raises:
-            ToytaskError: the checkpoint is missing, cut, foreign or changed.
+            ToytaskError: the checkpoint is missing, cut, foreign or changed, or the teacher is.
             UsageError: the run cannot have this limit any more.
         """
         _flush_denormals()
@@ -85,8 +101,10 @@ class Session:
             _check_limit(recipe, progress, run)
             run.config = replace(run.config, recipe=recipe)
         grid = build_grid(recipe)
+        lesson = lesson_of(run.config, grid, device)
         model = empty_model(recipe, len(grid.tokenizer)).to(device)
-        trainer = Trainer(recipe, grid, model, getattr(torch, run.config.precision))
+        precision = getattr(torch, run.config.precision)
+        trainer = Trainer(recipe, lesson.grid, model, precision, lesson.distribution)
         layout = trainer.state()
         if progress.best_epoch is not None:
             layout |= {f"best.{name}": tensor for name, tensor in model.state_dict().items()}

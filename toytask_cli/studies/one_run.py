@@ -21,8 +21,10 @@ import torch
 
 from toytask_cli import __version__
 from toytask_cli.analysis.ablate import ablate
+from toytask_cli.analysis.atlas import importance_report
 from toytask_cli.analysis.evaluate import evaluate
-from toytask_cli.analysis.importance import report_importance, score_neurons
+from toytask_cli.analysis.importance import score_neurons
+from toytask_cli.analysis.operand_maps import at_all_operands
 from toytask_cli.analysis.quantities import values_of
 from toytask_cli.analysis.sparsity import measure_sparsity
 from toytask_cli.dataset import Grid
@@ -94,8 +96,9 @@ def _remove_each_task(
 ) -> list[dict[str, Any]]:
     """Write the reports of `importance` and of every removal; return those of the removals."""
     scores = score_neurons(model, grid, seed=SEED)
-    run.write_tensors("importance", scores.tensors._asdict())
-    run.write_report("importance", {"seed": SEED, **asdict(report_importance(scores))})
+    values, tensors = importance_report(scores, at_all_operands(model, grid))
+    run.write_tensors("importance", tensors)
+    run.write_report("importance", {"seed": SEED, **values})
     # Scored again as `ablate` does it: with other products, importances differ in rounding.
     scores = score_neurons(model, grid, seed=SEED, resamples=1)
     ablations = (

@@ -18,6 +18,7 @@ from toytask_cli.rng import generator
 from toytask_cli.training.cuda_graphs import capture
 from toytask_cli.training.schedule import LEARN, Phase, is_over, next_phase
 from toytask_cli.training.step import Engine
+from toytask_cli.training.validation import Distribution
 from toytask_cli.training.workers import Workers
 
 # Small enough for activations to stay in a processor's cache; on a GPU, few launches.
@@ -64,21 +65,30 @@ class Trainer:
 
     Args:
         recipe: what to do.
-        grid: the examples.
+        grid: the examples; a task may have none to train on.
         model: the initial weights, on the device; it stays as it is.
         precision: type of matrix products.
+        teacher: gives the probabilities to learn; None to learn the answers' tokens.
     """
 
-    def __init__(self, recipe: Recipe, grid: Grid, model: Transformer, precision: torch.dtype):
+    def __init__(
+        self,
+        recipe: Recipe,
+        grid: Grid,
+        model: Transformer,
+        precision: torch.dtype,
+        teacher: Distribution | None = None,
+    ):
         self.device = next(model.parameters()).device
         self.recipe = recipe
-        self.tasks = grid.task_names
         self.train = grid.split("train").to(self.device)
+        # The tasks that are taught, by their index.
+        self.tasks = {i: grid.task_names[i] for i in self.train.tasks.unique().tolist()}
         validation = grid.split("validation").batches(VALIDATION_BATCH[self.device.type])
         self.validation = [batch.cut().to(self.device) for batch in validation]
         graphs = capture if self.device.type == "cuda" else None
         workers = Workers.for_batches(recipe.batch_size, self.device)
-        self.engine = Engine(recipe, model, len(self.tasks), precision, graphs, workers)
+        self.engine = Engine(recipe, model, len(grid.tasks), precision, graphs, workers, teacher)
         self.draw = generator(recipe.seed, "batches")
         self.progress = Progress(0, Phase(LEARN, 0), None, None)
         self.best: dict[str, Tensor] = {}
@@ -146,7 +156,8 @@ class Trainer:
         self._check_finite(train, "")
         self._check_finite(validation, " on validation")
         if validation:
-            validation["accuracy"] = dict(zip(self.tasks, validation["accuracy"], strict=True))
+            accuracy = validation["accuracy"]
+            validation["accuracy"] = {name: accuracy[i] for i, name in self.tasks.items()}
         record = EpochRecord(
             epoch=epoch,
             phase=phase.name,

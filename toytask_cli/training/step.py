@@ -15,7 +15,7 @@ from toytask_cli.recipe import Recipe
 from toytask_cli.training.cuda_graphs import Captured, Function, GraphedCallable
 from toytask_cli.training.flat_parameters import FlatParameters
 from toytask_cli.training.optimizers import make_optimizers
-from toytask_cli.training.validation import validate
+from toytask_cli.training.validation import Distribution, validate
 from toytask_cli.training.workers import ONE_WORKER, Workers
 
 
@@ -32,6 +32,7 @@ class Engine:
         precision: type of everything but embeddings and losses.
         capture: how to capture work for replaying; None runs it anew each time.
         workers: among whom batches and matrices are divided.
+        teacher: gives the probabilities to learn; None to learn the answers' tokens.
     """
 
     def __init__(
@@ -42,7 +43,9 @@ class Engine:
         precision: torch.dtype,
         capture: Callable[[Function], Captured] | None = None,
         workers: Workers = ONE_WORKER,
+        teacher: Distribution | None = None,
     ):
+        self.teacher = teacher
         self.workers = workers
         self.recipe = recipe
         self.model = deepcopy(model)
@@ -83,7 +86,10 @@ class Engine:
 
     def _loss_sums(self, prompts: Tensor, answers: Tensor, tasks: Tensor) -> LossSums:
         """Return the sums of the loss over a share of the batch."""
-        return loss_sums(self.model(prompts, answers[:, :-1]), answers, tasks, self.n_tasks)
+        inputs = answers[:, :-1]
+        output = self.model(prompts, inputs)
+        probabilities = self.teacher(prompts, inputs) if self.teacher else None
+        return loss_sums(output, answers, tasks, self.n_tasks, probabilities)
 
     def _loss_and_slopes(self, shares: Sequence[LossSums]) -> tuple[dict[str, Tensor], LossSums]:
         """Return the batch's loss and its terms, and the derivative of the loss by each sum."""
@@ -111,7 +117,7 @@ class Engine:
         self.weights.sync_weights()
         batches = zip(tensors[::3], tensors[1::3], tensors[2::3], strict=True)
         coefficients = Coefficients(*self.coefficients)
-        return validate(self.model, batches, self.n_tasks, coefficients, self.workers)
+        return validate(self.model, batches, self.n_tasks, coefficients, self.workers, self.teacher)
 
     def _set_coefficients(self, coefficients: Coefficients) -> None:
         """Write them where captured work reads them."""

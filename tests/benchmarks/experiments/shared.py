@@ -17,14 +17,13 @@ CPU = torch.device("cpu")
 TOLERANCE = 0.1  # nats
 
 
-def parser(doc: str | None, *, figure: bool = True) -> argparse.ArgumentParser:
+def parser(doc: str | None) -> argparse.ArgumentParser:
     """Return a parser for a run and a figure's directory; the script's docstring is its help."""
     options = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("run", type=Path, nargs="?", default=Path("runs/reference"))
-    if figure:
-        options.add_argument("--out", type=Path, help="directory for the figure; none without it")
+    options.add_argument("--out", type=Path, help="directory for the figure; none without it")
     return options
 
 

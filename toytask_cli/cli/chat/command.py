@@ -1,6 +1,7 @@
 """`toytask chat`: talk to the model, as trained and with neurons removed."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,6 +18,13 @@ def chat(
             metavar="NAMES",
             help="Put these ablations beside the model as trained, separated by commas.",
             autocompletion=ablation_of_run,
+        ),
+    ] = None,
+    beside: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="RUN",
+            help="Put another run of the same tasks beside it, such as a student; may be repeated.",
         ),
     ] = None,
     seed: SeedOption = 0,
@@ -42,6 +50,8 @@ def chat(
     session = Chat(*open_run(run, device), seed)
     for name in split_all(ablation):
         session.add_ablation(name)
+    for path in beside or []:
+        session.add_run(path)
     if sys.stdin.isatty() and sys.stdout.isatty() and not json:
         run_terminal(session)
     elif not answer_lines(session, json):

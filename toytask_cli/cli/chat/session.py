@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ from torch import Tensor
 from toytask_cli.analysis.ablation_report import ablation_name
 from toytask_cli.analysis.generate import Answer, Variant, generate
 from toytask_cli.analysis.importance import NeuronScores, score_neurons
+from toytask_cli.analysis.matched_pairs import MatchedPairs
 from toytask_cli.analysis.neurons import ResidualSample, sample_residuals
+from toytask_cli.analysis.operand_maps import at_all_operands
 from toytask_cli.analysis.select import select_neurons
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError, UsageError, shorten, unknown_choice
@@ -77,6 +80,19 @@ class Chat:
             raise UsageError(f"{TRAINED!r} names the model as trained: ablate again with --name")
         self._set_column(name, self._read_variant(name))
 
+    def add_run(self, path: Path) -> None:
+        """Add a column with the model of another run, named by its path.
+
+        Raises:
+            ToytaskError: the run cannot be used, or has other tasks or operands.
+        """
+        run = Run.open(path)
+        specs = [each.config.recipe.data_spec() for each in (run, self.run)]
+        if len({(spec.tasks, spec.digits) for spec in specs}) > 1:
+            raise ToytaskError(f"{path} has other tasks or digits than {self.run.path}")
+        device = self.model.readout.weight.device
+        self.columns[str(path)] = Variant(other_model=run.model(self.grid, device))
+
     def ablate(self, tasks: Sequence[str], tolerance: float | None) -> str:
         """Add a column with these tasks removed; return its name.
 
@@ -130,12 +146,13 @@ class Chat:
     def switch(self, numbers: Sequence[int], off: bool) -> int:
         """Switch neurons off or on in the column `BY_HAND`; return how many are off there.
 
-        The column starts as a copy of the last one.
+        The column starts as a copy of the last one of this model.
 
         Raises:
             UsageError: a neuron that the SAE does not have, or all are switched so already.
         """
-        start = self.columns.get(BY_HAND, list(self.columns.values())[-1])
+        own = [variant for variant in self.columns.values() if variant.other_model is None]
+        start = self.columns.get(BY_HAND, own[-1])
         neurons = set(checked_neurons(numbers, self.d_sae).tolist())
         before = start.removed()
         after = before | neurons if off else before - neurons
@@ -182,6 +199,11 @@ class Chat:
     def unseen_examples(self) -> ResidualSample:
         """The model's x on unseen examples; the first use takes a second or two."""
         return sample_residuals(self.model, self.grid)
+
+    @cached_property
+    def all_operands(self) -> MatchedPairs:
+        """All tasks at all operands; the first use takes some seconds."""
+        return at_all_operands(self.model, self.grid)
 
     def known_importance(self) -> Tensor:
         """Return [task, d_sae] nats, as measured in this chat or by `toytask importance`.
