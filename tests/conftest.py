@@ -1,6 +1,7 @@
 """What the tests share: a tiny recipe, a tiny run truly trained, and the command itself."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -174,4 +175,30 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The competent run, its directory to work in."""
     monkeypatch.chdir(trained)
+    return Run.open(None)
+
+
+@pytest.fixture(scope="session")
+def measured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a run of which everything is measured."""
+    place = tmp_path_factory.mktemp("measured")
+    shutil.copytree(trained / "runs", place / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for command in (
+            ["eval"], ["sparsity"], ["importance"],
+            ["ablate", "--remove", "concat", "--tolerance", "0.1"], ["ablate", "--remove", "sum"],
+        ):  # fmt: skip
+            patch.setattr(sys, "argv", ["toytask", *command, "--no-figures"])
+            with pytest.raises(SystemExit) as left:
+                main()
+            assert not left.value.code
+    return place
+
+
+@pytest.fixture
+def measured_run(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A copy of the run, its directory to work in."""
+    shutil.copytree(measured / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
     return Run.open(None)

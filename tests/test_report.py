@@ -1,92 +1,26 @@
 """The page of a run: what it shows, what it leaves out, and that it needs nothing else."""
 
-import io
 import json
 import re
 import shlex
-import shutil
 from base64 import b64decode, b64encode
 from hashlib import sha256
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
-import numpy as np
 import pytest
 from conftest import Command
-from PIL import Image
+from html_page import Elements
 
 from toytask_cli.cli.app import COMMANDS, MORE_COMMANDS
-from toytask_cli.figures.colours import MAP_COLOURS
 from toytask_cli.recipe import resolve
-from toytask_cli.report.charts import Axis
 from toytask_cli.report.lead import train_options
-from toytask_cli.report.removals import attack_blocks
-from toytask_cli.report.sprite import ACROSS, TILE, draw_sprite
-from toytask_cli.runs.files import write_json
 from toytask_cli.runs.run import Run
-
-VOID = {"meta", "link"}
-
-
-class Elements(HTMLParser):
-    """The elements of a page, in order: tag, attributes and the text within."""
-
-    def __init__(self, html: str):
-        super().__init__()
-        self.found: list[tuple[str, dict[str, str | None], list[str]]] = []
-        self.open: list[int] = []
-        self.feed(html)
-        assert not self.open, "an element is not closed"
-
-    def handle_starttag(self, tag, attrs):
-        self.found.append((tag, dict(attrs), []))
-        if tag not in VOID:
-            self.open.append(len(self.found) - 1)
-
-    def handle_startendtag(self, tag, attrs):
-        self.found.append((tag, dict(attrs), []))
-
-    def handle_endtag(self, tag):
-        if tag not in VOID:
-            assert self.found[self.open.pop()][0] == tag
-
-    def handle_data(self, data):
-        for index in self.open:
-            self.found[index][2].append(data)
-
-    def texts(self, tag: str) -> list[str]:
-        return [" ".join("".join(text).split()) for name, _, text in self.found if name == tag]
-
-
-@pytest.fixture(scope="module")
-def measured(trained: Path, tmp_path_factory) -> Path:
-    """A directory with a run of which everything is measured."""
-    import sys
-
-    from toytask_cli.cli.app import main
-
-    place = tmp_path_factory.mktemp("measured")
-    shutil.copytree(trained / "runs", place / "runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(place)
-        for command in (
-            ["eval"], ["sparsity"], ["importance"],
-            ["ablate", "--remove", "concat", "--tolerance", "0.1"], ["ablate", "--remove", "sum"],
-        ):  # fmt: skip
-            patch.setattr(sys, "argv", ["toytask", *command, "--no-figures"])
-            with pytest.raises(SystemExit) as left:
-                main()
-            assert not left.value.code
-    return place
 
 
 @pytest.fixture
-def run(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """A copy of the run, its directory to work in."""
-    shutil.copytree(measured / "runs", tmp_path / "runs")
-    monkeypatch.chdir(tmp_path)
-    return Run.open(None)
+def run(measured_run: Run) -> Run:
+    return measured_run
 
 
 @pytest.fixture
@@ -94,14 +28,6 @@ def page(run: Run, toytask: Command) -> str:
     """The page of the run."""
     assert toytask("report").code == 0
     return (run.path / "report.html").read_text()
-
-
-def rewrite(path: Path, change) -> None:
-    """Change a report as a person could who knows its checksum."""
-    values = json.loads(path.read_text())
-    del values["schema_version"], values["sha256"]
-    change(values)
-    write_json(path, values)
 
 
 def test_the_page_is_one_file_below_a_megabyte_that_refers_to_nothing_else(page: str):
@@ -266,142 +192,7 @@ def test_open_hands_the_page_to_the_browser(toytask: Command, run: Run, monkeypa
     assert opened == [(run.path / "report.html").absolute().as_uri()]
 
 
-# Bad input
-
-EVIL = "</td><script>alert(1)</script><img src=x onerror=alert(2)> \" ' & {{ 7 * 7 }}"
-
-
-def test_text_from_any_report_is_escaped(toytask: Command, run: Run):
-    rewrite(run.path / "reports" / "eval.json", lambda r: r["definitions"].update({EVIL: EVIL}))
-    wrong = {"task": "sum", "prompt": EVIL, "target": EVIL, "prediction": EVIL}
-    rewrite(run.path / "reports" / "eval.json", lambda r: r["wrong"].insert(0, wrong))
-    rewrite(run.path / "reports" / "importance.json", lambda r: r["summary"].update(sum=EVIL))
-    rewrite(run.path / "config.json", lambda r: r["machine"].update({EVIL: EVIL}))
-    for row in ("pattern", "raises", "prompts"):
-        rewrite(
-            run.path / "reports" / "importance.json",
-            lambda r, row=row: r["neurons"][0].update({row: EVIL}),
-        )
-    shutil.move(run.path, "runs/<script>")
-    assert toytask("report", "runs/<script>").code == 0
-    elements = Elements(Path("runs/<script>/report.html").read_text())
-    assert sum(tag == "script" for tag, _, _ in elements.found) == 1
-    assert not [a for tag, a, _ in elements.found if tag == "img" or "onerror" in a]
-    assert sum(" ".join(EVIL.split()) in text for text in elements.texts("td")) >= 5
-
-
-@pytest.mark.parametrize(
-    ("name", "change"),
-    [
-        ("reports/eval.json", lambda r: r.update(tasks=3)),
-        ("reports/eval.json", lambda r: r["tasks"]["sum"].update(ci95=[1])),
-        ("reports/train.json", lambda r: r.update(epochs="many")),
-        ("reports/sparsity.json", lambda r: r["all"].update(l0=[])),
-        ("reports/importance.json", lambda r: r.pop("neurons")),
-        ("reports/importance.json", lambda r: r["neurons"][0].update(position="first")),
-        ("reports/importance.json", lambda r: r["neurons"][0].update(neuron=10**6)),
-        ("ablations/remove-concat-tol0.1.json", lambda r: r.update(removed_tasks=[{}])),
-        ("ablations/remove-concat-tol0.1.json", lambda r: r["curve"][0].update(tolerance=None)),
-        ("ablations/remove-concat-tol0.1.json", lambda r: r["prompts"][0].update(before=7)),
-        ("ablations/remove-concat-tol0.1.json", lambda r: r["test"]["before"].clear()),
-    ],
-)
-def test_values_that_no_command_writes_are_one_line(toytask: Command, run: Run, name, change):
-    rewrite(run.path / name, change)
-    result = toytask("report")
-    if name == "reports/importance.json" and result.code == 0:
-        return  # a neuron without a map is left out
-    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1), result
-    assert f"{run.path}/{name}: not as toytask writes it: make it again with `" in result.err
-
-
-def test_a_report_of_other_weights_is_one_line(toytask: Command, run: Run):
-    rewrite(run.path / "reports" / "eval.json", lambda r: r.update(weights_sha256="0"))
-    result = toytask("report")
-    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
-    assert "eval.json: made from other weights" in result.err
-
-
-def test_a_set_of_neurons_that_a_person_wrote_is_no_removal_to_show(toytask: Command, run: Run):
-    run.write_ablation("mine", {"neurons": [1, 2], "error": "keep"})
-    assert toytask("report").code == 0
-    assert "mine" not in Elements((run.path / "report.html").read_text()).texts("h3")
-
-
-@pytest.mark.parametrize(
-    ("args", "code", "message"),
-    [(["runs/9"], 1, "no run at runs/9"), (["--opn"], 2, "--opn")],
-)
-def test_bad_input_is_one_line(toytask: Command, run: Run, args, code, message):
-    result = toytask("report", *args)
-    assert (result.code, result.out, result.err.count("\n")) == (code, "", 1)
-    assert message in result.err
-
-
-# Its parts
-
-
-def test_an_axis_maps_its_ends_to_its_ends_and_ticks_lie_between():
-    for scale, low, high in (
-        ("linear", 1, 30), ("linear", -3, 7.5), ("log", 2e-4, 3.6), ("log", 3, 4),
-        ("symlog", -1e-4, 0.13), ("symlog", 0, 2e-5), ("linear", 5, 5), ("log", 5, 5),
-    ):  # fmt: skip
-        axis = Axis(low, high, 50, 300, scale)
-        assert 50 <= axis.at(low) <= axis.at(high) <= 300
-        if low < high:
-            assert (axis.at(low), axis.at(high)) == (50, 300)
-        ticks = axis.ticks()
-        assert 1 <= len(ticks) <= 7
-        assert [tick.at for tick in ticks] == sorted(tick.at for tick in ticks)
-        assert all(50 <= tick.at <= 300 for tick in ticks)
-        for tick in ticks:
-            assert tick.at == pytest.approx(axis.at(float(tick.label)), abs=0.5)
-
-
-def test_a_logarithmic_axis_gives_each_decade_the_same_length():
-    axis = Axis(1, 1000, 0, 300, "log")
-    assert [axis.at(10.0**power) for power in range(4)] == [0, 100, 200, 300]
-    signed = Axis(-1, 1, 0, 100, "symlog")
-    assert signed.at(0) == 50
-    assert signed.at(0.01) - 50 == pytest.approx(50 - signed.at(-0.01))
-
-
-@pytest.mark.parametrize("side", [10, 50])
-def test_the_sprite_shows_each_map_in_its_place_and_colours(side: int):
-    levels = np.random.default_rng(0).integers(0, 16, (ACROSS + 3, side, side), np.uint8)
-    packed = levels[..., ::2] * 16 + levels[..., 1::2]
-    image = np.asarray(Image.open(io.BytesIO(draw_sprite(packed))).convert("RGB"))
-    assert image.shape == (2 * TILE, ACROSS * TILE, 3)
-    colours = {0: MAP_COLOURS[0], 15: MAP_COLOURS[-1]}
-    for tile in (0, ACROSS - 1, ACROSS, ACROSS + 2):
-        top, left = tile // ACROSS * TILE, tile % ACROSS * TILE
-        shown = image[top : top + TILE, left : left + TILE]
-        shown = shown[:: TILE // side, :: TILE // side]
-        for level, colour in colours.items():
-            rgb = np.array(list(bytes.fromhex(colour[1:])))
-            assert ((shown == rgb).all(axis=-1) == (levels[tile] == level)).all()
-
-
-def test_an_attack_is_shown_with_its_steps_and_its_control():
-    steps = {"steps50": 34, "steps95": None, "rate": 0.002, "data": "all"}
-    blocks = attack_blocks(
-        {
-            "mask_lifted": {"sum": 1.0, "concat": 0.9996},
-            "relearning": {"run": steps, "control": {**steps, "steps95": 410}},
-            "probes": {"sae": {"run": 0.5, "control": 0.25}},
-            "from_examples": [{"n": 1000, "run": 0.75, "control": 0.5}],
-            "robustness": {"50": 0.97, "95": None},
-        }
-    )
-    texts = [getattr(block, "text", "") for block in blocks]
-    assert "Accuracy with the mask lifted: sum 100.00 %, concat 99.96 %." in texts
-    assert any("0.97 to 50 %, – to 95 %" in text for text in texts)
-    rows = [row for block in blocks for row in getattr(block, "rows", ())]
-    cells = {cell.text for row in rows for cell in row.cells}
-    assert {"34", "never", "410", "0.002", "50.00 %", "1,000", "75.00 %"} <= cells
-
-
-def test_the_page_of_a_sprite_is_the_same_twice(page: str, toytask: Command, run: Run):
+def test_the_same_run_gives_the_same_page(page: str, toytask: Command, run: Run):
     assert toytask("report").code == 0
     assert (run.path / "report.html").read_text() == page
     embedded = re.search(r"base64,([A-Za-z0-9+/=]+)\)", page)

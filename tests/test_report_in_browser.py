@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from browser import CHROMIUM, Browser, browser
 from conftest import Command
-from test_report import measured, run  # noqa: F401
 
 from toytask_cli.runs.run import Run
 
@@ -36,7 +35,12 @@ def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def shown(chromium: Browser, run: Run, toytask: Command) -> Iterator[Browser]:  # noqa: F811
+def run(measured_run: Run) -> Run:
+    return measured_run
+
+
+@pytest.fixture
+def shown(chromium: Browser, run: Run, toytask: Command) -> Iterator[Browser]:
     """The browser with the page of a run in it."""
     assert toytask("report").code == 0
     chromium.call("Emulation.setEmulatedMedia", features=[])
@@ -96,7 +100,7 @@ def test_a_heading_is_reached_and_pressed_from_the_keyboard(shown: Browser):
     assert after == sorted(before, key=int, reverse=True)
 
 
-def test_a_point_under_the_mouse_shows_its_neuron(shown: Browser, run: Run):  # noqa: F811
+def test_a_point_under_the_mouse_shows_its_neuron(shown: Browser, run: Run):
     row = run.read_report("importance")["neurons"][0]
     assert "Point at a neuron" in shown.run("document.querySelector('.card').innerText")
     shown.point_at(f"figure svg a[href='#n{row['neuron']}'] circle")
@@ -114,7 +118,7 @@ def test_a_section_folds_and_a_link_into_it_unfolds_it(shown: Browser):
     assert shown.run("document.querySelector('#neurons').open") is True
 
 
-def test_without_scripts_everything_can_be_read(shown: Browser, run: Run):  # noqa: F811
+def test_without_scripts_everything_can_be_read(shown: Browser, run: Run):
     shown.call("Emulation.setScriptExecutionDisabled", value=True)
     try:
         shown.open(run.path / "report.html")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from toytask_cli.errors import ToytaskError
+from toytask_cli.runs import paths
 from toytask_cli.runs.config import Config
 from toytask_cli.runs.run import Run
 
@@ -59,7 +60,7 @@ def read_run(run: Run) -> RunData:
     Raises:
         ToytaskError: one cannot be read, or is of other weights.
     """
-    names = run.report_names()
+    names = paths.report_names(run.path)
     reports = {name: run.read_report(name) for name in REPORTS if name in names}
     tensors = run.read_tensors("importance") if "importance" in reports else {}
     attacks = [name for name in names if name == "attack" or name.startswith("attack-")]

@@ -102,6 +102,11 @@ def ablation_names(run: Path) -> list[str]:
     return sorted(filter(ABLATION_NAME.fullmatch, stems))
 
 
+def report_names(run: Path) -> list[str]:
+    """Return the names of a run's reports, in order."""
+    return sorted(path.stem for path in (run / "reports").glob("*.json"))
+
+
 def as_typed(path: Path) -> str:
     """Return a path as it can be typed into a shell: quoted, and never like an option."""
     return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))

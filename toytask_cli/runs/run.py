@@ -260,10 +260,6 @@ class Run:
         """Return whether `figures/<name>.png` exists."""
         return (self.path / "figures" / f"{name}.png").exists()
 
-    def report_names(self) -> list[str]:
-        """Return the names of the reports, in order."""
-        return sorted(path.stem for path in (self.path / "reports").glob("*.json"))
-
     def write_page(self, html: bytes) -> Path:
         """Write `report.html`; return its path."""
         path = self.path / "report.html"
