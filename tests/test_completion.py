@@ -58,11 +58,11 @@ def test_values_are_offered_in_full():
     expected = {
         "train --tasks ": TASKS,
         "data --tasks ": TASKS,
-        "train --preset ": PRESETS,
+        **{f"{command} --preset ": PRESETS for command in ("train", "study")},
         "train --optimizer ": OPTIMIZERS,
         "train --sae ": SAE_KINDS,
         "data --split-by ": SPLIT_BY,
-        "train --precision ": PRECISIONS,
+        **{f"{command} --precision ": PRECISIONS for command in ("train", "distill", "study")},
         **{f"{command} --device ": DEVICES for command in ("train", "eval", "ablate", "chat")},
         "ablate --error ": ERRORS,
         "importance --method ": METHODS,
@@ -71,6 +71,12 @@ def test_values_are_offered_in_full():
     assert complete(*expected) == [list(values) for values in expected.values()]
     [blocks] = complete("sparsity --block ")
     assert sorted(blocks) == sorted(HOOK_POINTS)
+
+
+def test_studies_are_offered(here: Path):
+    for name in ("study-01", "study-02", "01", "studies"):
+        (here / "runs" / name).mkdir(parents=True)
+    assert complete("study ") == [["runs/study-01", "runs/study-02"]]
 
 
 def test_what_is_typed_narrows_the_choice():

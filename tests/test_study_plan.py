@@ -97,6 +97,7 @@ def test_a_field_that_only_another_kind_of_sae_has_cannot_vary():
     with pytest.raises(UsageError, match="k is only for sae topk"):
         cross("default", [], {"k": [8, 16]})
     assert len(cross("default", [{"sae": "topk"}], {"k": [8, 16]})) == 2
+    assert len(cross("default", [{"k": 8}], {"sae": ["topk", "relu"]})) == 2
 
 
 def test_too_many_runs_are_refused_before_they_are_made():

@@ -45,9 +45,8 @@ def test_the_command_line_beats_the_file_and_the_file_beats_the_preset(toytask: 
 def feed(toytask: Command, here, monkeypatch):
     """Runs `toytask train --recipe - ARGS` with this text on its standard input."""
 
-    def train(text: str | None, *args: object):
-        stdin = None if text is None else io.TextIOWrapper(io.BytesIO(text.encode()))
-        monkeypatch.setattr(sys, "stdin", stdin)
+    def train(text: str, *args: object):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         return toytask("train", "--recipe", "-", "--no-figures", *args)
 
     return train
@@ -66,7 +65,6 @@ def test_a_recipe_can_come_from_standard_input(feed):
         ('{"epochs": 1, "epochs": 2}', "standard input: key 'epochs' is given twice: correct it"),
         ('{"epoch": 1}', "standard input: unknown key 'epoch': did you mean 'epochs'"),
         ("", "standard input: cut or not JSON"),
-        (None, "standard input: closed"),
     ],
 )
 def test_a_recipe_that_cannot_be_read_is_one_line(feed, text, message):

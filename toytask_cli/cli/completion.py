@@ -34,6 +34,12 @@ def run_directory(incomplete: str) -> list[str]:
     return [str(run) for run in runs if str(run).startswith(incomplete)]
 
 
+def study_directory(incomplete: str) -> list[str]:
+    """Complete a numbered study under `runs/`."""
+    studies = paths.numbered(paths.RUNS, paths.STUDY_PREFIX).values()
+    return [str(path) for path in sorted(studies) if str(path).startswith(incomplete)]
+
+
 def task_of_run(context: typer.Context, incomplete: str) -> list[str]:
     """Complete tasks of the run on the command line, or of the default one."""
     try:

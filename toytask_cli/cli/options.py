@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from toytask_cli.cli.completion import one_of, run_directory, some_of
-from toytask_cli.device import DEVICES
-from toytask_cli.recipe import DataSpec, choices_of, option_of
+from toytask_cli.device import DEVICES, PRECISIONS
+from toytask_cli.recipe import PRESETS, DataSpec, choices_of, option_of
 
 RunArgument = Annotated[
     Path | None,
@@ -25,6 +25,21 @@ DeviceOption = Annotated[
     str, typer.Option(help="auto, cpu, cuda or mps.", autocompletion=one_of(DEVICES))
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the report alone, as JSON.")]
+PresetOption = Annotated[
+    str,
+    typer.Option(help="Recipe to start from: default or article.", autocompletion=one_of(PRESETS)),
+]
+RecipeOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE.json",
+        help="Recipe fields that win over the preset; or a run's config.json; or - for standard "
+        "input.",
+    ),
+]
+PrecisionOption = Annotated[
+    str, typer.Option(help="auto, float32 or bfloat16.", autocompletion=one_of(PRECISIONS))
+]
 FiguresOption = Annotated[bool, typer.Option("--figures/--no-figures", help="Draw the figures.")]
 SeedOption = Annotated[int, typer.Option(min=0, help="Seed of every random draw.")]
 

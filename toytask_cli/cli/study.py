@@ -1,13 +1,21 @@
 """`toytask study`: many runs by one plan, here or on a cluster, and what they say together."""
 
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
 from toytask_cli.cli.common import Report, write_figures
 from toytask_cli.cli.console import print_json, print_message, print_next, print_result
-from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, with_fields_of
+from toytask_cli.cli.options import (
+    DeviceOption,
+    FiguresOption,
+    JsonOption,
+    PrecisionOption,
+    PresetOption,
+    RecipeOption,
+    with_fields_of,
+)
 from toytask_cli.cli.study_options import (
     ClusterOption,
     DryRunOption,
@@ -16,7 +24,6 @@ from toytask_cli.cli.study_options import (
     JobsOption,
     OutOption,
     PlanOptions,
-    RecipeOption,
     SeedsOption,
     SplitSeedsOption,
     StudyArgument,
@@ -81,9 +88,7 @@ def study(
     vary: VaryOption = None,
     folds: FoldsOption = None,
     tolerance: TolerancesOption = None,
-    preset: Annotated[str, typer.Option(help="Recipe to start from: default or article.")] = (
-        "default"
-    ),
+    preset: PresetOption = "default",
     recipe: RecipeOption = None,
     out_dir: OutOption = None,
     extend: ExtendOption = False,
@@ -91,7 +96,7 @@ def study(
     jobs: JobsOption = None,
     cluster: ClusterOption = None,
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: PrecisionOption = "auto",
     figures: FiguresOption = True,
     json: JsonOption = False,
     *,

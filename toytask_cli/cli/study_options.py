@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
+from toytask_cli.cli.completion import study_directory
 from toytask_cli.cli.recipe_layers import read_recipe
 from toytask_cli.device import cores_of_quota
 from toytask_cli.errors import UsageError
@@ -22,7 +23,11 @@ TOLERANCE = 0.1  # nats
 
 StudyArgument = Annotated[
     Path | None,
-    typer.Argument(metavar="[STUDY]", help="Study to go on with, by its own plan."),
+    typer.Argument(
+        metavar="[STUDY]",
+        help="Study to go on with, by its own plan.",
+        autocompletion=study_directory,
+    ),
 ]
 SeedsOption = Annotated[
     str | None, typer.Option(metavar="LIST", help="Seeds, such as 0-9 or 0,3,7.")
@@ -44,10 +49,6 @@ FoldsOption = Annotated[
 TolerancesOption = Annotated[
     list[float] | None,
     typer.Option(help=f"Of the removals, in nats; may be repeated. Default: {TOLERANCE}."),
-]
-RecipeOption = Annotated[
-    Path | None,
-    typer.Option(metavar="FILE.json", help="Recipe fields that win over the preset."),
 ]
 OutOption = Annotated[
     Path | None,

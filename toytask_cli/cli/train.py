@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toytask_cli.cli.common import Report, write_figures
-from toytask_cli.cli.completion import one_of, run_directory
+from toytask_cli.cli.completion import run_directory
 from toytask_cli.cli.console import (
     interval,
     percent,
@@ -17,11 +17,18 @@ from toytask_cli.cli.console import (
     print_result,
     print_table,
 )
-from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, with_fields_of
+from toytask_cli.cli.options import (
+    DeviceOption,
+    FiguresOption,
+    JsonOption,
+    PrecisionOption,
+    PresetOption,
+    RecipeOption,
+    with_fields_of,
+)
 from toytask_cli.cli.recipe_layers import resolve_layers
-from toytask_cli.device import PRECISIONS
 from toytask_cli.errors import UsageError
-from toytask_cli.recipe import PRESETS, Recipe, option_of
+from toytask_cli.recipe import Recipe, option_of
 
 if TYPE_CHECKING:
     import torch
@@ -32,20 +39,8 @@ if TYPE_CHECKING:
 
 @with_fields_of(Recipe)
 def train(
-    preset: Annotated[
-        str,
-        typer.Option(
-            help="Recipe to start from: default or article.", autocompletion=one_of(PRESETS)
-        ),
-    ] = "default",
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.json",
-            help="Recipe fields that win over the preset; or a run's config.json; or - for "
-            "standard input.",
-        ),
-    ] = None,
+    preset: PresetOption = "default",
+    recipe: RecipeOption = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Data written by `toytask data --out DIR`.")
     ] = None,
@@ -64,9 +59,7 @@ def train(
         ),
     ] = None,
     device: DeviceOption = "auto",
-    precision: Annotated[
-        str, typer.Option(help="auto, float32 or bfloat16.", autocompletion=one_of(PRECISIONS))
-    ] = "auto",
+    precision: PrecisionOption = "auto",
     figures: FiguresOption = True,
     json: JsonOption = False,
     *,

@@ -10,6 +10,7 @@ from toytask_cli.errors import ToytaskError
 from toytask_cli.runs.files import WriteError, writing
 
 RUNS = Path("runs")
+STUDY_PREFIX = "study-"
 # The first there is, the second in the wheel; written into only if the user names it.
 REFERENCES = (RUNS / "reference", Path(__file__).parents[1] / "reference")
 CONFIG = "config.json"

@@ -20,7 +20,6 @@ from toytask_cli.runs import files, paths
 from toytask_cli.runs.metrics import MetricsLog
 from toytask_cli.runs.run import Run
 
-PREFIX = "study-"
 PLAN = "study.json"
 REPORT = "study"  # of the study, and of each of its runs
 FILE_OF_RUN = re.compile(r"(\w+/)?\w[\w.+-]*")
@@ -41,7 +40,11 @@ class StudyDirectory:
     @classmethod
     def create(cls, out: Path | None, plan: Mapping[str, Any]) -> "StudyDirectory":
         """Create a directory: `out`, which must be empty, or `runs/study-01` and so on."""
-        path = paths.create_numbered(paths.RUNS, PREFIX) if out is None else paths.create_empty(out)
+        path = (
+            paths.create_numbered(paths.RUNS, paths.STUDY_PREFIX)
+            if out is None
+            else paths.create_empty(out)
+        )
         study = cls(path)
         study.write_plan(plan)
         return study
@@ -49,7 +52,7 @@ class StudyDirectory:
     @classmethod
     def existing(cls) -> "list[StudyDirectory]":
         """Return the numbered studies under `runs/`, the newest first."""
-        found = paths.numbered(paths.RUNS, PREFIX)
+        found = paths.numbered(paths.RUNS, paths.STUDY_PREFIX)
         studies = (cls(found[number]) for number in sorted(found, reverse=True))
         return [study for study in studies if study.plan_file.is_file()]
 

@@ -146,9 +146,13 @@ def cross(
 
 
 def _resolve(preset: str, *layers: Fields) -> Recipe:
-    """Return the recipe; refuse a field that only another kind of SAE has, as `train` does."""
+    """Return the recipe; refuse a field that only another kind of SAE has.
+
+    Layers below the one that sets the kind may be made for another.
+    """
     recipe = resolve(preset, *layers)
-    recipe.check_settings(name for layer in layers for name in layer)
+    first = max((i for i, layer in enumerate(layers) if "sae" in layer), default=0)
+    recipe.check_settings(name for layer in layers[first:] for name in layer)
     return recipe
 
 
