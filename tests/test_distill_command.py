@@ -1,6 +1,7 @@
 """`toytask distill`: a student that never sees a true answer, and that every command works on."""
 
 import json
+import shlex
 import shutil
 import sys
 from dataclasses import replace
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import Command, all_files
+from html_page import Elements
 from test_attack_command import small_run
 
 from toytask_cli.cli.app import main
@@ -237,3 +239,12 @@ def test_taught_tasks_that_are_not_the_recipes_are_one_line(copy, taught):
     path.write_text(json.dumps({**values, "taught": taught}))
     with pytest.raises(ToytaskError, match="config.json: taught is .*, which is not valid"):
         Run.open(STUDENT)
+
+
+def test_its_page_names_the_command_that_teaches_it_again(copy: Path, toytask: Command):
+    assert toytask("report", STUDENT).code == 0
+    commands = Elements((STUDENT / "report.html").read_text()).texts("pre")[0]
+    words = shlex.split(commands.split(" toytask ")[1].split("--out")[0])
+    assert words[0] == "distill"
+    assert toytask(*words, "--out", "again", "--no-figures").code == 0
+    assert Run.open(Path("again")).weights_sha256() == Run.open(STUDENT).weights_sha256()

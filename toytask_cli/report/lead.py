@@ -9,6 +9,7 @@ from toytask_cli.recipe import Recipe, option_of, resolve
 from toytask_cli.report.accuracy import percent
 from toytask_cli.report.blocks import Block, Commands, Definitions, Heading, Words
 from toytask_cli.report.run_data import RunData
+from toytask_cli.runs.config import Config
 
 
 def lead(data: RunData) -> list[Block]:
@@ -47,18 +48,28 @@ def _verdict(data: RunData) -> list[str]:
 
 def _commands(data: RunData) -> list[str]:
     run, machine = data.shell_path, data.config.machine
-    overrides = {
-        name: _option_value(value) for name, value in train_options(data.config.recipe).items()
-    }
-    options = [word for name, value in overrides.items() for word in (option_of(name), value)]
     settings = ["--device", str(machine.get("device")), "--precision", data.config.precision]
-    threads = f"OMP_NUM_THREADS={shlex.quote(str(machine.get('threads')))} "
+    threads = f"OMP_NUM_THREADS={shlex.quote(str(machine.get('threads')))}"
+    train = shlex.join(["toytask", *_training_words(data.config), *settings])
+    is_control = data.config.taught is not None  # `attack` has trained it, within another run
     return [
-        f"{threads}{shlex.join(['toytask', 'train', *options, *settings])} --out {run}",
+        *([] if is_control else [f"{threads} {train} --out {run}"]),
         *(f"toytask {name} {run}" for name in data.reports),
         *(ablate_command(data, name) for name in data.ablations),
         f"toytask report {run}",
     ]
+
+
+def _training_words(config: Config) -> list[str]:
+    """Return the command that trained the run, with the options that decide its weights."""
+    recipe, teacher = config.recipe, config.teacher
+    if teacher is None:
+        told = train_options(recipe).items()
+        options = ((option_of(name), _option_value(value)) for name, value in told)
+        return ["train", *(word for option in options for word in option)]
+    words = ["distill", teacher.run, "--ablation", teacher.ablation, "--noise", str(teacher.noise)]
+    words += ["--distribution"] if teacher.distribution else []
+    return [*words, "--seed", str(recipe.seed), "--epochs", str(recipe.epochs)]
 
 
 def train_options(recipe: Recipe) -> dict[str, Any]:
