@@ -54,8 +54,8 @@ def test_a_step_has_as_many_examples_of_each_task_whatever_their_number_unless_g
 
 
 def test_a_short_run_has_epochs_to_learn_in_unless_separate_epochs_are_given():
-    assert resolve("default", {"epochs": 30}).separate_epochs == 5
-    assert resolve("default", {"epochs": 400}).separate_epochs == 10
+    assert resolve("default", {"epochs": 30}).separate_epochs == 6
+    assert resolve("default", {"epochs": 400}).separate_epochs == 12
     assert resolve("default", {"epochs": 40, "separate_epochs": 40}).separate_epochs == 40
     assert resolve("article", {"epochs": 40}).separate_epochs == 0
 

@@ -149,8 +149,8 @@ class Recipe(DataSpec):
     target_l0: float = _option(
         16.0, "Neurons that fire at a position, on average; for jumprelu.", POSITIVE, "jumprelu"
     )
-    beta: float = _option(1e-1, "Weight of the overlap between tasks, while separating.")
-    separate_alpha: float = _option(10.0, "The same as alpha, while separating.")
+    beta: float = _option(0.2, "Weight of the overlap between tasks, while separating.")
+    separate_alpha: float = _option(20.0, "The same as alpha, while separating.")
     optimizer: str = _option(
         "muon",
         "`muon` for the matrices of hidden layers, AdamW for the rest; or `adamw` for all, which "
@@ -168,7 +168,7 @@ class Recipe(DataSpec):
     warmup_steps: int = _option(20, "Steps over which the rate rises from zero.")
     epochs: int = _option(60, "Limit of the whole run, both phases together.", ONE_OR_MORE)
     separate_epochs: int = _option(
-        10,
+        12,
         "Epochs of the second phase: beta on, rate falling to zero. 0: no second phase. "
         "Unless given, fewer where epochs are fewer than the default.",
     )
