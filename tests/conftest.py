@@ -1,6 +1,8 @@
 """What the tests share: a tiny recipe, a tiny run truly trained, and the command itself."""
 
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -33,6 +35,8 @@ COMPETENT = TINY | {
     "train_fraction": 0.6,
 }  # fmt: skip
 
+# Long enough to get all of concat and some of sum right, in a second or two.
+SMALL = TINY | {"epochs": 30, "separate_epochs": 8}
 SAE_WITH = {"k": "topk", "target_l0": "jumprelu"}  # field → the kind of SAE that has it
 
 
@@ -43,6 +47,7 @@ def options(fields: dict[str, object]) -> list[str]:
 
 
 TINY_OPTIONS = options(TINY)
+STUDY = ["--seeds", "0-1", "--split-seeds", "0-1", "--precision", "float32"]
 
 TOYTASK = [sys.executable, "-m", "toytask_cli"]  # in a process of its own
 
@@ -150,6 +155,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
+@pytest.fixture(scope="session")
+def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory in which `toytask study` made `runs/study-01`: two seeds, two splits."""
+    place = tmp_path_factory.mktemp("studied")
+    command = [*TOYTASK, "study", *options(SMALL), *STUDY, "--jobs", "2"]
+    subprocess.run(command, cwd=place, env=environment(), check=True, capture_output=True)
+    return place
+
+
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty directory to work in."""
@@ -161,4 +175,30 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """The competent run, its directory to work in."""
     monkeypatch.chdir(trained)
+    return Run.open(None)
+
+
+@pytest.fixture(scope="session")
+def measured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with a run of which everything is measured."""
+    place = tmp_path_factory.mktemp("measured")
+    shutil.copytree(trained / "runs", place / "runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for command in (
+            ["eval"], ["sparsity"], ["importance"],
+            ["ablate", "--remove", "concat", "--tolerance", "0.1"], ["ablate", "--remove", "sum"],
+        ):  # fmt: skip
+            patch.setattr(sys, "argv", ["toytask", *command, "--no-figures"])
+            with pytest.raises(SystemExit) as left:
+                main()
+            assert not left.value.code
+    return place
+
+
+@pytest.fixture
+def measured_run(measured: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A copy of the run, its directory to work in."""
+    shutil.copytree(measured / "runs", tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
     return Run.open(None)

@@ -14,11 +14,13 @@ from memorised import memorised
 from toytask_cli.analysis.ablate import ablate, selectivity_gap
 from toytask_cli.analysis.ablation_report import Ablation, left_and_kept
 from toytask_cli.analysis.evaluate import score
+from toytask_cli.analysis.generate import Variant, generate
 from toytask_cli.analysis.importance import NeuronScores, score_neurons
 from toytask_cli.analysis.select import apply_rule
 from toytask_cli.analysis.stats import wilson
 from toytask_cli.errors import UsageError
 from toytask_cli.hooks import ablate_neurons
+from toytask_cli.prompts import parse_prompt
 
 MODEL, GRID = memorised("sum", "concat")
 CHOOSE, REPORT = GRID.matched_pairs()
@@ -209,3 +211,20 @@ def test_the_report_is_json_with_the_promised_keys() -> None:
     assert written["curve"][0].keys() == {"tolerance", "n_neurons", "validation", "test"}
     numbers = written.keys() - {"removed_task", "removed_tasks", "kept_tasks", "chosen_by"}
     assert numbers - {"seed", "d_sae", "definitions"} <= written["definitions"].keys()
+
+
+def test_a_dozen_prompts_are_answered_before_and_after_as_the_model_writes_them() -> None:
+    report = run(tolerance=0.1)
+    assert [row.task for row in report.prompts] == ["sum", "concat"] * 6
+    test_prompts = {
+        GRID.tokenizer.decode(prompt.tolist())[1:-1]
+        for examples in GRID.matched(REPORT)
+        for prompt in examples.prompts
+    }
+    assert {row.prompt for row in report.prompts} <= test_prompts
+    prompts = [parse_prompt(row.prompt, GRID.tasks, 1) for row in report.prompts]
+    before = generate(MODEL, GRID, prompts, {"x": Variant()})
+    after = generate(MODEL, GRID, prompts, {"x": Variant(torch.tensor(report.neurons))})
+    assert [row.before for row in report.prompts] == [answers["x"] for answers in before]
+    assert [row.after for row in report.prompts] == [answers["x"] for answers in after]
+    assert run(tolerance=0.1, seed=1).prompts != report.prompts

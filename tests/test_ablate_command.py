@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from conftest import COMPETENT, Command, options
 
-from toytask_cli.cli.ablation_view import _kept_in_words, _loss_in_words
+from toytask_cli.analysis.ablation_report import _kept_in_words, _loss_in_words
 from toytask_cli.cli.console import prediction_text
 
 pytestmark = pytest.mark.usefixtures("run")
@@ -88,7 +88,7 @@ def test_the_summary_says_every_number_in_plain_words(toytask: Command):
     ):
         assert shown in result.out
     assert result.err.endswith("next: toytask chat runs/01 --ablation remove-concat-tol0.1\n")
-    for figure in ("curve", "bars"):
+    for figure in ("curve", "bars", "neurons-sum", "neurons-concat"):
         picture = Path(f"runs/01/figures/remove-concat-tol0.1-{figure}.png").read_bytes()
         assert picture.startswith(b"\x89PNG")
 
@@ -104,6 +104,8 @@ def test_the_same_seed_gives_the_same_report_and_another_another_control(toytask
     [
         (["--remove", "cncat"], 2, "did you mean 'concat'"),
         ([], 2, "name a task to --remove"),
+        (["--remove", "sum,concat"], 2, "keep at least one"),
+        (["--remove", "sum,"], 2, "unknown task ''"),
         (["--remove", "sum", "--remove", "concat"], 2, "keep at least one"),
         (["--remove", "sum", "--tolerance", "-1"], 2, "tolerance is -1.0: must be 0 or more"),
         (["--remove", "sum", "--error", "dorp"], 2, "did you mean 'drop'"),
@@ -150,6 +152,7 @@ def test_more_than_two_tasks_can_be_kept_and_more_than_one_removed(
     assert report["kept_tasks"] == ["sum", "concat", "max"]
     both = ablate(toytask, "--remove", "max", "--remove", "diff", "--tolerance", "0.1")
     assert (both["removed_task"], both["kept_tasks"]) == ("diff+max", ["sum", "concat"])
+    assert ablate(toytask, "--remove", "max, diff", "--tolerance", "0.1") == both
     assert Path("runs/01/ablations/remove-diff+max-tol0.1.json").exists()
     shown = toytask("ablate", "--remove", "max", "--remove", "diff", "--tolerance", "0.1").out
     assert re.search(r"tolerance +neurons +most left +least kept", shown)

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -106,6 +107,31 @@ def test_a_path_that_the_system_refuses_is_one_line(toytask: Command, here, args
 def test_debug_shows_where_an_error_comes_from(toytask: Command, here):
     with pytest.raises(Exception, match="there is no run"):
         toytask("--debug", "eval")
+
+
+@pytest.mark.parametrize("option", ["--debug", "--version", "--show-completion"])
+def test_an_option_of_the_program_after_a_command_is_answered_with_its_place(
+    toytask: Command, here, option
+):
+    result = toytask("eval", option)
+    expected = f"error: {option} comes before the command: toytask {option} eval\n"
+    assert (result.code, result.out, result.err) == (2, "", expected)
+
+
+@pytest.mark.parametrize("name", ["-x", "--out", "a b", "it's"])
+def test_the_command_that_comes_next_can_be_pasted_into_a_shell(toytask: Command, here, name):
+    printed = [
+        toytask("train", *TINY_OPTIONS, "--epochs", "1", "--no-figures", f"--out={name}").err,
+        toytask("eval", f"./{name}", "--no-figures").err,
+        toytask("data", "--digits", "1", f"--out={name}-data").err,
+    ]
+    (here / name / "model.safetensors").unlink()
+    printed.append(toytask("eval", f"./{name}").err)
+    commands = [re.search(r"(?:next: |with `)toytask ([^`\n]+)", text)[1] for text in printed]
+    for command, directory in zip(commands, (name, name, f"{name}-data", name), strict=True):
+        typed = shlex.split(command)
+        assert Path(typed[-1]) == Path(directory)
+        assert not typed[-1].startswith("-")
 
 
 def test_output_has_no_colour_codes_in_a_pipe(run):

@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from toytask_cli.dataset import StringDataset, build_grid, padded_length
-from toytask_cli.errors import ToytaskError
+from toytask_cli.errors import ToytaskError, UsageError
+from toytask_cli.folds import fold_names
 from toytask_cli.recipe import DataSpec, resolve
 from toytask_cli.splits import SPLITS
 from toytask_cli.tasks import TASKS
@@ -90,6 +91,30 @@ def test_a_split_by_pair_teaches_every_answer_token_wherever_an_answer_has_it(se
     grid = build_grid(DataSpec(split_seed=seed))
     assert not grid.unseen_token().any()
     assert build_grid(DataSpec(split_seed=seed, split_by="example")).unseen_token().any()
+
+
+@pytest.mark.parametrize("total", [2, 5, 7])
+def test_folds_test_every_pair_exactly_once(total):
+    grids = [build_grid(DataSpec(split_by=name, split_seed=3)) for name in fold_names(total)]
+    tested = torch.stack([grid.splits == SPLITS.index("test") for grid in grids])
+    assert (tested.sum(dim=0) == 1).all()
+    for grid in grids:
+        sizes = [len(grid.split(name)) for name in SPLITS]
+        assert sum(sizes) == grid.splits.numel()
+        assert abs(sizes[0] / (sizes[0] + sizes[1]) - 0.3 / 0.5) < 1e-3
+        assert (grid.splits == grid.splits[:1]).all()
+
+
+def test_the_train_split_of_a_fold_shows_every_token_that_it_can():
+    grid = build_grid(DataSpec(split_by="fold-1-of-5"))
+    unseen, validation = grid.unseen_token(), grid.splits == SPLITS.index("validation")
+    assert not unseen[validation].any()
+    assert unseen.any()  # tokens that only the fold's own pairs have
+
+
+def test_more_folds_than_pairs_leave_some_empty():
+    with pytest.raises(UsageError, match="no example of sum is left for the test split"):
+        build_grid(DataSpec(digits=1, split_by="fold-1-of-200"))
 
 
 def test_a_split_by_pair_keeps_twins_together():

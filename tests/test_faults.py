@@ -72,6 +72,16 @@ def is_one_line(result: Result, *words: str) -> bool:
     )
 
 
+def is_shown_and_not_kept(result: Result, *words: str) -> bool:
+    warning = result.err.splitlines()[-1]
+    return (
+        result.code == 0
+        and warning.startswith("warning: this was not kept: cannot write ")
+        and all(word in warning for word in words)
+        and "wrote" not in result.err
+    )
+
+
 # Disks
 
 
@@ -99,14 +109,31 @@ def test_training_on_a_disk_that_fills_up_goes_on_once_there_is_room(
 
 
 @pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
-def test_a_full_disk_costs_no_older_report(toytask: Command, trained, disk, command):
+def test_a_full_disk_costs_no_older_report_and_hides_no_result(
+    toytask: Command, trained, disk, command
+):
     shutil.copytree(trained / "runs", disk / "runs")
-    assert toytask(*command, "--no-figures").code == 0
+    shown = toytask(*command, "--no-figures")
+    assert shown.code == 0
     before = snapshot(disk / "runs")
     ballast = fill(disk, leave=0)
-    assert is_one_line(toytask(*command, "--no-figures"), "cannot write runs/01/", "make room")
+    result = toytask(*command, "--no-figures")
+    assert is_one_line(result, "cannot write runs/01/", "make room")
+    assert result.out == shown.out
     ballast.unlink()
     assert snapshot(disk / "runs") == before
+
+
+@pytest.mark.parametrize("leave", [0, 60_000])
+def test_no_part_of_a_copy_of_the_reference_is_left_on_a_full_disk(
+    toytask: Command, trained, disk, leave
+):
+    shutil.copytree(trained / "runs" / "01", disk / "runs" / "reference")
+    fill(disk, leave)
+    result = toytask("eval", "--no-figures")
+    assert is_one_line(result, "cannot write runs/", "make room")
+    assert result.out.startswith("exact match on the test split of runs/reference\n")
+    assert os.listdir("runs") == ["reference"]
 
 
 def test_there_is_no_run_where_the_disk_is_full_from_the_start(toytask: Command, disk):
@@ -118,16 +145,28 @@ def test_there_is_no_run_where_the_disk_is_full_from_the_start(toytask: Command,
 
 
 @pytest.mark.parametrize(
-    "command", [*READERS, ["train", *TINY_OPTIONS], ["data", "--out", "d"]], ids=lambda c: c[0]
+    "command", [["train", *TINY_OPTIONS], ["data", "--out", "d"]], ids=lambda c: c[0]
 )
-def test_a_read_only_disk_is_one_line(toytask: Command, trained, disk, command):
-    shutil.copytree(trained / "runs", disk / "runs")
+def test_a_read_only_disk_is_one_line(toytask: Command, disk, command):
     subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
     assert is_one_line(toytask(*command), "Read-only file system")
 
 
+@pytest.mark.parametrize("name", ["01", "reference"])
 @pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
-def test_a_directory_without_permission_is_one_line(
+def test_on_a_read_only_disk_results_are_shown_and_not_kept(
+    toytask: Command, trained, disk, command, name
+):
+    shutil.copytree(trained / "runs" / "01", disk / "runs" / name)
+    shown = toytask(*command, f"runs/{name}", "--no-figures", "--json").out
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    result = toytask(*command, "--json")
+    assert is_shown_and_not_kept(result, "Read-only file system")
+    assert result.out == shown
+
+
+@pytest.mark.parametrize("command", READERS, ids=lambda c: c[0])
+def test_of_a_run_of_somebody_else_results_are_shown_and_not_kept(
     toytask, trained, tmp_path, monkeypatch, command
 ):
     closed = tmp_path / "closed"
@@ -135,13 +174,14 @@ def test_a_directory_without_permission_is_one_line(
     monkeypatch.chdir(closed)
     run = shutil.copytree(trained / "runs" / "01", tmp_path / "run")
     name, *options = command
-    assert toytask(name, run, *options).code == 0
+    shown = toytask(name, run, *options).out
     before = snapshot(run)
     for folder in (run, run / "reports", run / "ablations", run / "figures"):
         folder.chmod(0o555)
     with as_nobody(tmp_path):
         result = toytask(name, run, *options)
-    assert is_one_line(result, "Permission denied", "a copy of your own")
+    assert is_shown_and_not_kept(result, "Permission denied", "a copy of your own")
+    assert result.out == shown
     assert snapshot(run) == before
 
 

@@ -3,13 +3,17 @@
 import json
 import shutil
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
-import seaborn as sns
 from conftest import TINY_OPTIONS, TOYTASK, Command, environment
+from matplotlib.colors import to_hex
 
-from toytask_cli.figures.style import COLOURS
+from toytask_cli.figures.colours import COLOURS, MAP_COLOURS, RIGHT, TASK_COLOURS, WRONG
+from toytask_cli.figures.data import NeuronMap
+from toytask_cli.figures.neurons import draw_neurons
 from toytask_cli.tasks import TASKS
 
 
@@ -20,8 +24,70 @@ def copy(trained: Path, here: Path) -> Path:
 
 
 def test_a_colour_has_one_meaning():
-    of_tasks = sns.color_palette("deep").as_hex()[: len(TASKS)]
-    assert len({*of_tasks, *COLOURS.values()}) == len(TASKS) + len(COLOURS)
+    assert len(TASK_COLOURS) >= len(TASKS)
+    colours = [*TASK_COLOURS, *COLOURS.values(), WRONG, RIGHT]
+    assert len(set(colours)) == len(colours)
+
+
+def luminance(colour: str) -> float:
+    """Return the relative luminance of a colour, 0 to 1, as WCAG defines it."""
+    channels = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (
+        c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels
+    )
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_the_scale_of_activations_and_the_first_two_tasks_can_be_told_apart_in_grey():
+    steps = [luminance(colour) ** (1 / 2.2) for colour in MAP_COLOURS]
+    assert all(a - b > 0.1 for a, b in pairwise(steps))
+    assert contrast(*TASK_COLOURS[:2]) > 1.6
+
+
+def contrast(*colours: str) -> float:
+    """Return the contrast of two colours, as WCAG defines it."""
+    darker, lighter = sorted(map(luminance, colours))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+@pytest.mark.parametrize("colour", [*TASK_COLOURS, *COLOURS.values()])
+def test_every_colour_stands_out_from_white(colour: str):
+    assert contrast(colour, "#ffffff") >= 3
+
+
+# Neurons
+
+
+def square(neuron: int, position: int, removed: bool = False) -> NeuronMap:
+    values = np.arange(100, dtype=np.float32).reshape(10, 10) * (neuron + 1)
+    values[0, 0] = np.nan
+    return NeuronMap(neuron, position, 0.1, values, removed)
+
+
+def test_neurons_are_drawn_on_one_scale_with_index_token_and_importance():
+    figure = draw_neurons("sum", [square(0, 0), square(1, 2)], np.arange(10), "ended")
+    first, second, bar = figure.axes
+    assert first.get_title() == "0, token 1\n0.1000"
+    assert second.get_title() == "1, token 3\n0.1000"
+    scales = [axis.images[0].get_clim() for axis in (first, second)]
+    assert scales == [(0, 198), (0, 198)]
+    assert bar.get_ylabel() == "activation"
+    assert "grey: ended" in figure.get_supxlabel()
+    assert [label.get_text() for label in first.get_yticklabels()] == ["0", "4", "9"]
+
+
+def test_a_removed_neuron_is_marked_in_colour_and_in_words():
+    figure = draw_neurons("sum", [square(0, 0, removed=True), square(1, 0)], np.arange(10), "")
+    removed, kept = figure.axes[:2]
+    assert removed.get_title().endswith("removed")
+    assert to_hex(removed.spines["left"].get_edgecolor()) == COLOURS["after"]
+    assert "removed" not in kept.get_title()
+
+
+def test_a_task_without_important_neurons_has_a_picture_that_says_so():
+    figure = draw_neurons("sum", [], np.arange(10), "")
+    assert figure.get_suptitle() == "sum: no neuron is important"
+    assert not figure.axes
 
 
 @pytest.mark.parametrize(

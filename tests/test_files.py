@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs import tensor_files
 from toytask_cli.runs.files import read_json, reading, write_json
+from toytask_cli.runs.metrics import read_metrics
 
 
 @given(content=st.binary(max_size=300))
@@ -82,6 +83,25 @@ def test_numbers_that_are_not_finite_are_never_read(here, number):
     tensor_files.write(here / "y", {"loss": torch.tensor([1.0, float(number)])})
     with pytest.raises(ToytaskError, match="holds a number that is not finite"):
         tensor_files.read(here / "y")
+
+
+def test_a_syntax_error_is_named_by_its_line_and_column(here):
+    (here / "x").write_text('{"schema_version": 2,\n "a": 1,\n "b" 2}')
+    with pytest.raises(ToytaskError, match=r"not JSON \(line 3, column 6: Expecting ':'"):
+        read_json(here / "x")
+
+
+def test_in_a_file_of_many_objects_it_is_the_line_of_the_file(here):
+    (here / "x").write_text('{"epoch": 1, "seconds": 1.0}\n{"epoch": 2, "sec')
+    with pytest.raises(ToytaskError, match=r"not JSON \(line 2, column 14: "):
+        read_metrics(here / "x")
+
+
+@pytest.mark.parametrize("text", ['{"a": 1, "a": 1}', '{"b": [{"a": 1, "c": 2, "a": 3}]}'])
+def test_a_key_that_is_given_twice_is_refused(here, text):
+    (here / "x").write_text(text)
+    with pytest.raises(ToytaskError, match="key 'a' is given twice"):
+        read_json(here / "x")
 
 
 @pytest.mark.parametrize("depth", [17, 900, 10**5])

@@ -67,10 +67,18 @@ def test_a_sample_of_pairs_is_drawn_from_the_right_ones() -> None:
     assert more.pairs.used == more.pairs.right
 
 
-def test_one_pair_alone_has_no_spread() -> None:
-    _, tensors = measure(pairs=1, resamples=200)  # a third of the resamples is empty
-    torch.testing.assert_close(tensors.low, tensors.importance)
-    torch.testing.assert_close(tensors.high, tensors.importance)
+def test_one_pair_alone_has_no_interval() -> None:
+    report, tensors = measure(pairs=1)
+    assert tensors.low is None
+    assert tensors.high is None
+    assert report.top["sum"][0].tasks["sum"].ci95 is None
+
+
+def test_resamples_of_two_pairs_may_be_empty() -> None:
+    _, tensors = measure(pairs=2, resamples=200)  # one in seven is
+    one, other = tensors.halves.unbind(dim=1)
+    torch.testing.assert_close(tensors.low, torch.minimum(one, other))
+    torch.testing.assert_close(tensors.high, torch.maximum(one, other))
 
 
 def test_pairs_that_are_wrong_for_some_task_are_dropped_and_counted() -> None:
@@ -110,7 +118,7 @@ def test_options_out_of_range_are_refused(options: dict, message: str) -> None:
 
 
 def test_the_top_neurons_are_the_largest_positive_ones_in_order() -> None:
-    assert top_neurons(torch.tensor([0.1, -1.0, 0.0, 0.3]), 3).tolist() == [3, 0]
+    assert top_neurons(torch.tensor([0.1, -1.0, 0.0, 1e-7, 0.3]), 3).tolist() == [4, 0]
     report, tensors = measure()
     for task, name in enumerate(["sum", "concat"]):
         values = [row.tasks[name].importance for row in report.top[name]]

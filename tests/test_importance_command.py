@@ -7,7 +7,9 @@ import torch
 from conftest import TINY_OPTIONS, Command, all_files
 from safetensors.torch import load_file, save_file
 
+from toytask_cli.analysis.atlas import describe_neurons
 from toytask_cli.analysis.importance import report_importance, score_neurons
+from toytask_cli.analysis.operand_maps import at_all_operands
 from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
 from toytask_cli.figures.style import png
 from toytask_cli.runs.run import Run
@@ -29,9 +31,14 @@ def test_the_report_and_the_matrices_are_what_was_measured(toytask: Command, run
     grid = run.grid()
     model = run.model(grid, torch.device("cpu"))
     scores = score_neurons(model, grid, seed=3)
-    tensors = scores.tensors._asdict()
-    for key, value in vars(report_importance(scores)).items():
+    atlas, maps = describe_neurons(
+        at_all_operands(model, grid), scores.tensors.importance, scores.tensors.live
+    )
+    measured, described = vars(report_importance(scores)), vars(atlas)
+    definitions = measured["definitions"] | described["definitions"]
+    for key, value in (measured | described | {"definitions": definitions}).items():
         assert report[key] == plain(value), key
+    tensors = scores.tensors._asdict() | maps._asdict()
     written = load_file("runs/01/reports/importance.safetensors")
     assert written.keys() == tensors.keys()
     for name, tensor in tensors.items():
@@ -61,6 +68,15 @@ def test_left_out_pairs_agreement_and_joint_effect_are_printed(toytask: Command,
         assert shown in printed
 
 
+def test_every_live_neuron_is_described_and_each_task_summed_up(toytask: Command, run: Run):
+    printed = " ".join(toytask("importance", *QUICK).out.split())
+    report = run.read_report("importance")
+    assert len(report["neurons"]) == report["n_live"]
+    for task, patterns in report["patterns"].items():
+        assert sum(patterns.values()) == sum(row["task"] == task for row in report["neurons"])
+        assert report["summary"][task] in printed
+
+
 def test_pairs_takes_a_sample_and_leaves_the_report_on_all_pairs(toytask: Command, run: Run):
     ask(toytask)
     before = all_files(run.path)
@@ -87,6 +103,20 @@ def test_both_methods_agree(toytask: Command, run: Run):
         tops = (report["top"][task][0]["tasks"][task] for report in (closed, hooks))
         one, other = (top["importance"] for top in tops)
         assert one == pytest.approx(other, abs=1e-5)
+
+
+def test_one_pair_is_shown_without_intervals(toytask: Command, run: Run, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    assert "…" in toytask("importance", *QUICK).out
+    printed = toytask("importance", "--pairs", 1, *QUICK).out
+    assert "…" not in printed
+    assert "interval;" not in printed
+    assert "one pair says nothing about others: no intervals" in printed
+    report = ask(toytask, "--pairs", 1)
+    assert report["top"]["sum"][0]["tasks"]["sum"]["ci95"] is None
+    written = load_file("runs/01/reports/importance-sample.safetensors")
+    assert {"importance", "halves"} <= written.keys()
+    assert not {"low", "high"} & written.keys()
 
 
 @pytest.mark.parametrize(
@@ -128,13 +158,21 @@ def test_figures_are_drawn_unless_they_are_not_wanted(toytask: Command, run: Run
     ask(toytask)
     assert not list(folder.glob("importance-*"))
     assert toytask("importance").code == 0
-    names = {path.name for path in folder.glob("importance-*")}
-    assert names == {"importance-by-task.png", "importance-curve.png"}
+    figures = ("importance{}-by-task", "importance{}-curve", "neurons{}-sum", "neurons{}-concat")
+    names = {path.stem for path in folder.iterdir()}
+    assert names == {name.format("") for name in figures}
     assert toytask("importance", "--pairs", 1).code == 0
-    names = {path.name for path in folder.glob("importance-*")} - names
-    assert names == {"importance-sample-by-task.png", "importance-sample-curve.png"}
-    drawn = folder.glob("importance-*")
-    assert all(path.read_bytes().startswith(b"\x89PNG") for path in drawn)
+    names = {path.stem for path in folder.iterdir()} - names
+    assert names == {name.format("-sample") for name in figures}
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in folder.iterdir())
+
+
+def test_pairs_that_training_saw_are_left_blank_if_that_is_asked_for(toytask: Command, run: Run):
+    pictures = []
+    for options in ([], ["--unseen"]):
+        assert toytask("importance", *options).code == 0
+        pictures.append((run.path / "figures" / "neurons-sum.png").read_bytes())
+    assert pictures[0] != pictures[1]
 
 
 def test_figures_take_more_than_two_tasks_and_neurons_that_do_not_matter():
@@ -146,6 +184,8 @@ def test_figures_take_more_than_two_tasks_and_neurons_that_do_not_matter():
     assert png(figure).startswith(b"\x89PNG")
     assert png(draw_importance_pairs(names, 0 * importance)).startswith(b"\x89PNG")
     low, high = importance - 0.1, importance + 0.1
-    assert png(draw_importance_curve(names, importance, low, high)).startswith(b"\x89PNG")
+    assert png(draw_importance_curve(names, importance, (low, high))).startswith(b"\x89PNG")
+    one_pair = draw_importance_curve(names, importance, None)
+    assert one_pair.axes[0].get_title() == "neurons in order of importance"
     nothing = 0 * importance
-    assert png(draw_importance_curve(names, nothing, nothing, nothing)).startswith(b"\x89PNG")
+    assert png(draw_importance_curve(names, nothing, (nothing, nothing))).startswith(b"\x89PNG")

@@ -3,7 +3,14 @@ import torch
 
 from toytask_cli.dataset import build_grid
 from toytask_cli.model import Output, new_model
-from toytask_cli.objective import LOSS_TERMS, Coefficients, exact_match, loss_sums, loss_terms
+from toytask_cli.objective import (
+    LOSS_TERMS,
+    Coefficients,
+    LossSums,
+    exact_match,
+    loss_sums,
+    loss_terms,
+)
 from toytask_cli.recipe import resolve
 
 
@@ -79,6 +86,24 @@ def test_what_stands_at_padding_does_not_count(output, batch):
     before, after = (loss_sums(o, batch.answers, batch.tasks, 3) for o in (output, changed))
     for old, new in zip(before, after, strict=True):
         torch.testing.assert_close(old, new)
+
+
+def overlap_gradient(acts: torch.Tensor) -> torch.Tensor:
+    """The gradient of the overlap by summed activations [task, neuron], one position a task."""
+    acts = acts.clone().requires_grad_()
+    zero = torch.zeros(())
+    sums = LossSums(ce=zero, mse=zero, l0=zero, acts=acts, positions=torch.ones(len(acts)))
+    terms = loss_terms(sums, Coefficients(0.0, 1.0), lambda l1, l0: zero)
+    return torch.autograd.grad(terms["overlap"], acts)[0]
+
+
+def test_the_overlap_moves_activity_between_tasks_and_silences_no_neuron():
+    acts = torch.tensor([[3.0, 0.0, 0.0], [1.0, 2.0, 0.0], [0.0, 2.5, 0.0]])
+    gradient = overlap_gradient(acts)
+    torch.testing.assert_close((gradient * acts).sum(dim=0), torch.zeros(3))  # no change by scaling
+    # Neuron 0: a quarter of its activity of 4 is elsewhere. d(4 · (1 − 3/4))/dm, with the 4 fixed.
+    torch.testing.assert_close(gradient[:, 0], torch.tensor([-0.25, 0.75, 0.75]))
+    assert not gradient[:, 2].any()  # a neuron that never fires
 
 
 def test_neurons_that_fire_for_one_task_alone_have_no_overlap(output, batch, recipe):

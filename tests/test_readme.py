@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from conftest import Command, environment
 
+from toytask_cli.cli.app import COMMANDS, MORE_COMMANDS
+
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = [
@@ -46,12 +48,12 @@ def test_every_main_command_has_a_section_and_every_section_a_command(toytask: C
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
 def test_every_option_that_a_document_names_exists(path: Path, toytask: Command):
-    commands = re.findall(r"^│ (\w+) ", toytask("--help").out, re.MULTILINE)
-    of_toytask = "".join(toytask(command, "--help").out for command in commands)
+    of_toytask = "".join(toytask(name, "--help").out for name in COMMANDS | MORE_COMMANDS)
     of_scripts = "".join(
         script.read_text() for script in (ROOT / "tests/benchmarks").glob("*/*.py")
     )
     others = {"--check", "--rounds"}  # of ruff and of the tests
+    others |= {"--nthreads", "--nworkers", "--ntasks", "--wrap"}  # of Dask and SLURM
     for line in path.read_text().splitlines():
         options = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)) - others
         known = of_toytask + of_scripts if ".py" in line else of_toytask

@@ -45,9 +45,17 @@ def test_the_split_follows_the_seed_unless_it_is_given():
     assert resolve("default", {"seed": 5, "split_seed": 1}).split_seed == 1
 
 
+def test_a_step_has_as_many_examples_of_each_task_whatever_their_number_unless_given():
+    six = {"tasks": ("sum", "concat", "diff", "max", "min", "swap")}
+    assert resolve("default").batch_size == Recipe.batch_size == 256
+    assert resolve("default", six).batch_size == 768
+    assert resolve("default", six, {"batch_size": 100}).batch_size == 100
+    assert resolve("article", six).batch_size == 512
+
+
 def test_a_short_run_has_epochs_to_learn_in_unless_separate_epochs_are_given():
-    assert resolve("default", {"epochs": 40}).separate_epochs == 12
-    assert resolve("default", {"epochs": 400}).separate_epochs == 18
+    assert resolve("default", {"epochs": 30}).separate_epochs == 5
+    assert resolve("default", {"epochs": 400}).separate_epochs == 10
     assert resolve("default", {"epochs": 40, "separate_epochs": 40}).separate_epochs == 40
     assert resolve("article", {"epochs": 40}).separate_epochs == 0
 
@@ -84,6 +92,7 @@ def test_a_value_of_the_wrong_kind_is_refused(key, value):
         {"separate_alpha": -0.1},
         {"beta": -1.0}, {"lr": 0.0}, {"lr": float("nan")}, {"weight_decay": float("inf")},
         {"epochs": 0}, {"batch_size": 0}, {"n_heads": 3}, {"seed": -1}, {"split_by": "pairs"},
+        {"split_by": "fold-6-of-5"}, {"split_by": "fold-0-of-5"}, {"split_by": "fold-1-of-1"},
         {"learnt_accuracy": 1.1}, {"clip": -1.0}, {"validate_every": 0},
     ],
 )  # fmt: skip

@@ -1,20 +1,20 @@
-"""The run that comes with the repository is what its reports say.
-
-Compared within what another processor's rounding can move: an importance of 1e-9 may change its
-sign, and with it a neuron that does nothing may join a removal.
-"""
+"""The run that comes with the repository is what its reports say, on any processor."""
 
 import json
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from toytask_cli.analysis.ablate import ablate
 from toytask_cli.analysis.evaluate import evaluate
 from toytask_cli.analysis.importance import score_neurons
 from toytask_cli.analysis.neurons import neuron_summary, sample_residuals
+from toytask_cli.analysis.select import apply_rule
 from toytask_cli.analysis.sparsity import measure_sparsity
+from toytask_cli.analysis.stats import FLOOR
 from toytask_cli.runs.run import Run
 
 REFERENCE = Path(__file__).parent.parent / "runs" / "reference"
@@ -82,8 +82,7 @@ def test_its_importance_is_what_its_report_says(run, scores):
 def test_a_removal_is_what_its_report_says_and_complete(run, scores, task):
     report = run.read_ablation(f"remove-{task}-tol0.1")
     found = ablate(scores, remove=[task], tolerance=0.1)
-    shared = len(set(found.neurons) & set(report["neurons"]))
-    assert shared > 0.9 * max(len(found.neurons), len(report["neurons"]))
+    assert found.neurons == report["neurons"]
     for when in ("before", "after"):
         for name, written in report["test"][when].items():
             accuracy = getattr(found.test, when)[name].accuracy
@@ -91,6 +90,32 @@ def test_a_removal_is_what_its_report_says_and_complete(run, scores, task):
     kept = report["kept_tasks"][0]
     assert report["test"]["after"][task]["accuracy"] <= 0.005
     assert report["test"]["after"][kept]["accuracy"] >= 0.995
+
+
+@pytest.fixture(scope="module")
+def exact(model, grid) -> Tensor:
+    """[task, d_sae] the importances in float64."""
+    double = deepcopy(model).double()
+    torch.set_default_dtype(torch.float64)
+    try:
+        return score_neurons(double, grid, seed=0, resamples=1).tensors.importance
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def test_the_floor_of_importance_is_above_all_rounding(scores, exact):
+    rounding = (scores.tensors.importance - exact).abs()
+    assert rounding.max() < FLOOR
+    assert rounding[exact.abs() < 10 * FLOOR].max() < FLOOR / 1000
+    # No neuron is so close to the floor that rounding of this size could move it over.
+    assert not ((exact.abs() / FLOOR).log().abs() < 1e-3).any()
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-5, 0.1])
+@pytest.mark.parametrize("removed", [0, 1])
+def test_float32_and_float64_remove_the_same_neurons(scores, exact, removed, tolerance):
+    chosen = apply_rule(scores.tensors.importance, [removed], tolerance)
+    assert torch.equal(chosen, apply_rule(exact, [removed], tolerance))
 
 
 def test_everything_in_it_was_made_from_its_weights(run):

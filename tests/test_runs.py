@@ -92,7 +92,7 @@ def change(key: str, value: object) -> object:
     ("name", "spoil", "message"),
     [
         ("config.json", Path.unlink, "runs/01 is no run .no config.json."),
-        ("config.json", cut, "config.json: cut or not JSON"),
+        ("config.json", cut, "config.json: cut or not JSON .line 4"),
         (
             "config.json",
             change("schema_version", 99),

@@ -17,6 +17,7 @@ from toytask_cli.analysis.select import (
     random_sets,
     removals,
 )
+from toytask_cli.analysis.stats import FLOOR
 from toytask_cli.errors import UsageError
 
 # Two tasks, the first one removed:   0    1     2     3     4    5     6    7    8
@@ -133,9 +134,20 @@ def test_a_tolerance_that_is_printed_and_typed_again_removes_the_same(importance
         assert apply_rule(importance, [0], typed).tolist() == neurons.tolist()
 
 
-def test_removals_below_the_floor_still_reach_the_last_one() -> None:
-    importance = torch.stack([torch.ones(100), torch.arange(1, 101) * 1e-12])
-    assert len(removals(importance, [0])[-1].neurons) == 100
+def test_an_importance_that_float32_does_not_resolve_counts_as_zero() -> None:
+    # From 8 nats to the next larger number of float32.
+    assert 8 * torch.finfo(torch.float32).eps < FLOOR
+    below, above = 0.9 * FLOOR, 1.1 * FLOOR
+    importance = torch.tensor(
+        [
+            [below, -below, above, 1.0, 1.0, 1.0],
+            [0.0, -1.0, -1.0, below, -below, above],
+        ]
+    )
+    assert apply_rule(importance, [0], 0.0).tolist() == [2, 3, 4]
+    assert apply_rule(importance, [0], 0.1).tolist() == [2, 3, 4, 5]
+    assert apply_rule(importance, [1], 0.0).tolist() == []
+    assert [len(removal.neurons) for removal in removals(importance, [0])] == [3, 4]
 
 
 def test_neurons_that_no_tolerance_removes_enter_at_infinity() -> None:

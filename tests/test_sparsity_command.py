@@ -146,7 +146,7 @@ def test_a_cell_shows_its_largest_value_and_zero_has_a_character_of_its_own():
     text = heatmap(["B→7", "E"], [[0, 0, 4, 1] * 8, [0, -1, 2, -3] * 8], columns=20)
     assert cell_size(32, 16) == 2
     assert text.plain == "B→7 " + "·█" * 8 + "\n  E " + "▒█" * 8
-    assert {span.style for span in text.spans} == {"dark_orange", "dodger_blue1"}
+    assert {span.style for span in text.spans} == {"medium_purple", "green3"}
 
 
 @pytest.mark.parametrize(("length", "columns"), [(1024, 74), (256, 40), (48, 15), (1000, 3)])

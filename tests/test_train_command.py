@@ -3,15 +3,17 @@
 import io
 import json
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import TINY_OPTIONS, TOYTASK, Command, environment
+from conftest import TINY, TINY_OPTIONS, TOYTASK, Command, environment
 from rich.console import Console
 
 from toytask_cli.cli.train_display import log_line, metrics_table
@@ -37,6 +39,39 @@ def test_the_command_line_beats_the_file_and_the_file_beats_the_preset(toytask: 
     )  # fmt: skip
     recipe = Run.open(Path("run")).config.recipe
     assert (recipe.lr, recipe.lambda_, recipe.token_scale) == (0.004, 0.5, 1.0)
+
+
+@pytest.fixture
+def feed(toytask: Command, here, monkeypatch):
+    """Runs `toytask train --recipe - ARGS` with this text on its standard input."""
+
+    def train(text: str, *args: object):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+        return toytask("train", "--recipe", "-", "--no-figures", *args)
+
+    return train
+
+
+def test_a_recipe_can_come_from_standard_input(feed):
+    assert feed(json.dumps({**TINY, "epochs": 1, "lambda": 0.5}), "--lr", "0.005").code == 0
+    recipe = Run.open(None).config.recipe
+    assert (recipe.lambda_, recipe.lr, recipe.d_sae) == (0.5, 0.005, TINY["d_sae"])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"epochs": 1,}', "standard input: cut or not JSON (line 1, column 14: "),
+        ('{"epochs": 1, "epochs": 2}', "standard input: key 'epochs' is given twice: correct it"),
+        ('{"epoch": 1}', "standard input: unknown key 'epoch': did you mean 'epochs'"),
+        ("", "standard input: cut or not JSON"),
+    ],
+)
+def test_a_recipe_that_cannot_be_read_is_one_line(feed, text, message):
+    result = feed(text)
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1)
+    assert message in result.err
+    assert not Path("runs").exists()
 
 
 def test_training_writes_a_whole_run(toytask: Command, here):
@@ -88,7 +123,7 @@ def test_a_new_term_or_metric_shows_everywhere_without_another_line_of_code():
     titles = [axis.get_title() for axis in draw_losses(metrics, labels).axes]
     assert titles == ["loss", "ce", "a new term"]
     titles = [axis.get_title() for axis in draw_metrics(metrics, labels).axes]
-    assert titles == ["accuracy, on validation", "l0, on validation", "a new metric, on validation"]
+    assert titles == ["accuracy", "l0", "a new metric"]
 
 
 def test_ctrl_c_keeps_the_best_weights_and_the_named_command_goes_on(toytask: Command, here):
@@ -131,8 +166,29 @@ def test_resuming_a_finished_run_says_so_and_writes_nothing(toytask: Command, ru
     assert (result.code, result.out) == (0, "")
     assert "runs/01 has finished after 80 epochs: nothing to do\nnext: toytask eval" in result.err
     report = json.loads(toytask("train", "--resume", "runs/01", "--json").out)
-    assert report["status"] == "finished"
+    assert report == json.loads(Path("runs/01/reports/train.json").read_text())
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files} == before
+
+
+def test_a_finished_run_without_its_checkpoint_is_as_finished(toytask: Command, trained, here):
+    shutil.copytree(trained / "runs", "runs")
+    Path("runs/01/checkpoint.safetensors").unlink()
+    result = toytask("train", "--resume", "runs/01", "--no-figures")
+    assert (result.code, result.out) == (0, "")
+    assert "runs/01 has finished after 80 epochs: nothing to do\nnext: toytask eval" in result.err
+    more = toytask("train", "--resume", "runs/01", "--epochs", "90")
+    assert (more.code, more.err.count("\n")) == (2, 1)
+    assert "runs/01 has finished, and has no checkpoint to go on from: train anew" in more.err
+
+
+def test_an_interrupted_run_without_its_checkpoint_is_not_called_finished(toytask: Command, run):
+    report = Run.open(None).read_report("train")
+    Run.open(None).write_report("train", {**report, "status": "interrupted"})
+    checkpoint = run.checkpoint_file.rename("elsewhere")
+    result = toytask("train", "--resume", "runs/01")
+    checkpoint.rename(run.checkpoint_file)
+    Run.open(None).write_report("train", report)
+    assert (result.code, "cannot read runs/01/checkpoint" in result.err) == (1, True)
 
 
 def test_resuming_a_finished_run_draws_the_figures_that_it_was_ended_before(toytask: Command, here):

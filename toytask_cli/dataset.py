@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from toytask_cli.answers import answer_numbers
-from toytask_cli.errors import ToytaskError, UsageError, unknown_choice
+from toytask_cli.errors import NoPairsError, UsageError, unknown_choice
 from toytask_cli.recipe import DataSpec
 from toytask_cli.rng import generator
 from toytask_cli.splits import SPLITS, draw_splits, token_keys
@@ -111,7 +111,7 @@ class Grid:
         split alone.
 
         Raises:
-            ToytaskError: a split by example left no such pairs.
+            NoPairsError: a split by example left no such pairs.
         """
         choose, report = self._pairs_in("validation"), self._pairs_in("test")
         if self.report_split != "test":
@@ -119,7 +119,7 @@ class Grid:
             shuffled = choose[torch.randperm(len(choose), generator=draw)]
             choose, report = (half.sort().values for half in shuffled.tensor_split(2))
         if not (len(choose) and len(report)):
-            raise ToytaskError(
+            raise NoPairsError(
                 "no operand pair is in one unseen split for every task: train with --split-by pair"
             )
         return choose, report

@@ -4,16 +4,18 @@ import math
 import os
 from contextlib import suppress
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from toytask_cli.errors import ToytaskError, unknown_choice
+
+if TYPE_CHECKING:
+    import torch
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 
-def find_device(name: str) -> torch.device:
+def find_device(name: str) -> "torch.device":
     """Return the device; `auto` is a GPU where there is one.
 
     CUDA is only asked about where it could be chosen: it may be broken.
@@ -22,6 +24,8 @@ def find_device(name: str) -> torch.device:
         UsageError: a name that is no device.
         ToytaskError: a device that this machine does not have.
     """
+    import torch
+
     if name not in DEVICES:
         raise unknown_choice("device", name, DEVICES)
     if name == "cpu":
@@ -35,7 +39,7 @@ def find_device(name: str) -> torch.device:
     raise ToytaskError(f"this machine has no {name} device: use --device cpu")
 
 
-def _processor() -> torch.device:
+def _processor() -> "torch.device":
     """Return the CPU, with threads for the cores that this process may use.
 
     glibc is made to keep memory that is freed for the next batch. It returns freed memory to the
@@ -43,6 +47,8 @@ def _processor() -> torch.device:
     page by page, took a tenth of an analysis. So one such block is freed here, untouched. With
     another malloc this does nothing.
     """
+    import torch
+
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
     limit = cores_of_quota()
     if limit and "OMP_NUM_THREADS" not in os.environ:
@@ -66,7 +72,7 @@ def cores_of_quota(root: Path = Path("/sys/fs/cgroup")) -> int | None:
     return None
 
 
-def find_precision(name: str, device: torch.device) -> torch.dtype:
+def find_precision(name: str, device: "torch.device") -> "torch.dtype":
     """Return the type of matrix products; weights stay float32.
 
     `auto` is bfloat16 where the hardware multiplies it: a processor with AVX512-BF16 (all with AMX
@@ -75,6 +81,8 @@ def find_precision(name: str, device: torch.device) -> torch.dtype:
     Raises:
         UsageError: a name that is no precision.
     """
+    import torch
+
     if name not in PRECISIONS:
         raise unknown_choice("precision", name, PRECISIONS)
     if name != "auto":

@@ -19,6 +19,10 @@ class UsageError(ToytaskError):
     exit_code = 2
 
 
+class NoPairsError(ToytaskError):
+    """There is no operand pair to measure the neurons on."""
+
+
 def unknown_choice(kind: str, name: str, known: Iterable[str]) -> UsageError:
     """Return the error for an unknown name; `cncat` gets the suggestion `concat`."""
     known = list(known)

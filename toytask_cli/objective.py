@@ -6,7 +6,9 @@ All means run over answer positions that are not padding. The sparsity penalty i
 of SAE, a function of L1, the mean of Σ_i f_i, and of L0, the mean number of neurons that fire; for
 ReLU it is λ·L1. With m_ti the mean activation of neuron i over task t's positions, overlap =
 Σ_i (Σ_t m_ti − max_t m_ti): the activity of neurons on tasks other than their main one. It sees
-which task an example is of.
+which task an example is of. Its gradient holds each neuron's total activity fixed, so that it moves
+activity to the neuron's main task. The plain gradient silences most neurons instead: with six
+tasks, too few were left to reconstruct x from.
 """
 
 from collections.abc import Callable
@@ -41,12 +43,14 @@ LOSS_TERMS = {
         "mean squared error of the SAE's reconstruction, lower is better",
     ),
     "l1": Metric("L1 of activations", "mean over positions of the summed activations"),
-    "l0": Metric("l0", "neurons that fire at a position, on average"),
+    "l0": Metric("firing neurons (l0)", "neurons that fire at a position, on average"),
     "overlap": Metric(
         "overlap between tasks",
         "activity of neurons on tasks other than their main one, 0 is complete separation",
     ),
 }
+
+SMALLEST_TOTAL = 1e-12  # of a neuron's activity; below it, a share of it is 0
 
 
 class Coefficients(NamedTuple):
@@ -123,10 +127,21 @@ def loss_terms(
     n = sums.positions.sum()
     means = sums.acts / sums.positions.clamp(min=1).unsqueeze(-1)
     ce, mse, l1, l0 = sums.ce / n, sums.mse / n, sums.acts.sum() / n, sums.l0 / n
-    overlap = (means.sum(dim=0) - means.amax(dim=0)).sum()
+    overlap = _overlap(means)
     sparsity = sparsity_penalty(l1, l0)
     loss = ce + coefficients.alpha * mse + sparsity + coefficients.beta * overlap
     return {"loss": loss, "ce": ce, "mse": mse, "l1": l1, "l0": l0, "overlap": overlap}
+
+
+def _overlap(means: Tensor) -> Tensor:
+    """Return Σ_i (Σ_t m_ti − max_t m_ti), [], of mean activations [task, d_sae].
+
+    Its gradient is that of Σ_i s_i c_i, with s_i the share of neuron i's activity on tasks other
+    than its main one, and c_i its total activity, held constant.
+    """
+    totals = means.sum(dim=0)
+    shares = (totals - means.amax(dim=0)) / totals.clamp(min=SMALLEST_TOTAL)
+    return (shares * totals.detach()).sum()
 
 
 def exact_match(logits: Tensor, answers: Tensor) -> Tensor:

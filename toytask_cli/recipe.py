@@ -5,12 +5,13 @@ training. A field's help and its valid values are written beside it; the command
 for each field.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Self
 
 from toytask_cli.errors import ToytaskError, UsageError, unknown_choice
-from toytask_cli.tasks import find_tasks
+from toytask_cli.folds import parse_fold
+from toytask_cli.tasks import TASKS, find_tasks
 from toytask_cli.valid import (
     DIGITS,
     INNER_SHARE,
@@ -26,7 +27,7 @@ from toytask_cli.valid import (
     require,
 )
 
-SPLIT_BY = ("pair", "example")
+SPLIT_BY = ("pair", "example", "fold-1-of-5")  # or any other fold of `folds.py`
 OPTIMIZERS = ("muon", "adamw")
 SAE_KINDS = ("relu", "topk", "jumprelu")  # each has a class in `sae.SAE_CLASSES`
 
@@ -43,6 +44,12 @@ def option_of(name: str) -> str:
     return f"--{key_of(name).replace('_', '-')}"
 
 
+def choices_of(name: str) -> Collection[str]:
+    """Return the names that a field can hold, or none if it holds anything else."""
+    choices = {"tasks": TASKS, "split_by": SPLIT_BY, "sae": SAE_KINDS, "optimizer": OPTIMIZERS}
+    return choices.get(name, ())
+
+
 @dataclass(frozen=True, kw_only=True)
 class DataSpec:
     """The settings that determine the examples and the split of each."""
@@ -53,7 +60,8 @@ class DataSpec:
     digits: int = _option(2, f"Operands have up to this many digits ({DIGITS.words}).", DIGITS)
     split_by: str = _option(
         "pair",
-        "Split by operand `pair`, so that 12+34 and 12C34 stay together, or by `example`.",
+        "Split by operand `pair`, so that 12+34 and 12C34 stay together, or by `example`; "
+        "`fold-1-of-5` tests the first of five disjoint fifths of the pairs.",
         None,
     )
     train_fraction: float = _option(0.3, "Share of the data to train on.", INNER_SHARE)
@@ -64,12 +72,14 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         for f in fields(self):
-            check_value(f.name, getattr(self, f.name), f.metadata["valid"])
+            value, choices = getattr(self, f.name), choices_of(f.name)
+            is_fold = f.name == "split_by" and parse_fold(value)
+            if choices and isinstance(value, str) and value not in choices and not is_fold:
+                raise unknown_choice(f.name, value, choices)
+            check_value(f.name, value, f.metadata["valid"])
         find_tasks(self.tasks)
         different = len(set(self.tasks)) == len(self.tasks) >= 2
         require(different, "tasks", ",".join(self.tasks), "two or more different tasks")
-        if self.split_by not in SPLIT_BY:
-            raise unknown_choice("split_by", self.split_by, SPLIT_BY)
         require(
             self.train_fraction + self.validation_fraction <= 1 + 1e-9,
             "validation_fraction",
@@ -140,7 +150,7 @@ class Recipe(DataSpec):
         16.0, "Neurons that fire at a position, on average; for jumprelu.", POSITIVE, "jumprelu"
     )
     beta: float = _option(1e-1, "Weight of the overlap between tasks, while separating.")
-    separate_alpha: float = _option(5.0, "The same as alpha, while separating.")
+    separate_alpha: float = _option(10.0, "The same as alpha, while separating.")
     optimizer: str = _option(
         "muon",
         "`muon` for the matrices of hidden layers, AdamW for the rest; or `adamw` for all, which "
@@ -152,11 +162,13 @@ class Recipe(DataSpec):
     muon_lr: float = _option(0.03, "Learning rate of Muon.", POSITIVE)
     muon_weight_decay: float = _option(0.1, "Weight decay of Muon.")
     clip: float = _option(1.0, "Largest norm of the gradient; 0 leaves it as it is.")
-    batch_size: int = _option(256, "Examples in a step.", ONE_OR_MORE)
+    batch_size: int = _option(
+        256, "Examples in a step. Unless given, 128 for each task.", ONE_OR_MORE
+    )
     warmup_steps: int = _option(20, "Steps over which the rate rises from zero.")
     epochs: int = _option(60, "Limit of the whole run, both phases together.", ONE_OR_MORE)
     separate_epochs: int = _option(
-        18,
+        10,
         "Epochs of the second phase: beta on, rate falling to zero. 0: no second phase. "
         "Unless given, fewer where epochs are fewer than the default.",
     )
@@ -167,9 +179,6 @@ class Recipe(DataSpec):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, choices in (("sae", SAE_KINDS), ("optimizer", OPTIMIZERS)):
-            if getattr(self, name) not in choices:
-                raise unknown_choice(name, getattr(self, name), choices)
         divides = self.d_model % self.n_heads == 0
         require(divides, "n_heads", self.n_heads, f"a divisor of {self.d_model}")
         for name in {"k", "target_l0"}.intersection(self.settings()):
@@ -206,8 +215,9 @@ PRESETS: dict[str, dict[str, Any]] = {
 def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     """Return a preset with layers of field values over it; the last layer wins.
 
-    Unless a layer sets them, `split_seed` is the seed, and `separate_epochs` shrinks with `epochs`
-    below the default, so that a short run has epochs to learn in.
+    Unless a layer sets them, `split_seed` is the seed, `batch_size` grows with the number of tasks,
+    and `separate_epochs` shrinks with `epochs` below the default, so that a short run has epochs to
+    learn in. With fewer examples of each task in a step, six tasks do not learn to add.
 
     Raises:
         UsageError: an unknown preset, or a value out of range.
@@ -221,6 +231,8 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     # Checked before it becomes `split_seed`, so that an error names the option that was given.
     require(0 <= seed <= LARGEST_INT, "seed", seed, f"0 to {LARGEST_INT}")
     values.setdefault("split_seed", seed)
+    growth = len(values.get("tasks", Recipe.tasks)) / len(Recipe.tasks)
+    values.setdefault("batch_size", int(Recipe.batch_size * growth))
     share = values.get("epochs", Recipe.epochs) / Recipe.epochs
     values.setdefault("separate_epochs", int(Recipe.separate_epochs * min(1, share)))
     return Recipe(**values)

@@ -1,10 +1,13 @@
 """Who sees which examples: the train, validation and test splits, drawn from a seed."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from toytask_cli.errors import UsageError
+from toytask_cli.folds import Fold, parse_fold
 from toytask_cli.recipe import DataSpec
 from toytask_cli.rng import generator
 from toytask_cli.tokenizer import PAD
@@ -13,25 +16,51 @@ SPLITS = ("train", "validation", "test")
 
 
 def draw_splits(spec: DataSpec, answers: Tensor) -> Tensor:
-    """Return [task, pair] the split of every example: a random order, cut at the fractions."""
+    """Return [task, pair] the split of every example: a random order, cut at the fractions.
+
+    A fold is the test split whatever tokens it shows. The other pairs are divided between train and
+    validation in the proportion of their fractions.
+    """
     n_tasks, n_pairs, _ = answers.shape
-    n = n_pairs if spec.split_by == "pair" else n_tasks * n_pairs
-    n_train = round(n * spec.train_fraction)
-    n_validation = min(round(n * spec.validation_fraction), n - n_train)
+    n = n_tasks * n_pairs if spec.split_by == "example" else n_pairs
     order = torch.randperm(n, generator=generator(spec.split_seed, "split"))
-    if spec.split_by == "pair":
+    fold = parse_fold(spec.split_by)
+    if fold:
+        order = _without(order, fold)
+    if spec.split_by != "example":
         order = _cover_tokens_first(order, answers)
+    n_train, n_validation = _sizes(spec, len(order), fold is not None)
     splits = torch.full((n,), SPLITS.index("test"), dtype=torch.uint8)
     splits[order[:n_train]] = SPLITS.index("train")
     splits[order[n_train : n_train + n_validation]] = SPLITS.index("validation")
     splits = splits.view(-1, n_pairs).expand(n_tasks, n_pairs).contiguous()
-    for name in ("train", "validation"):
+    _check_not_empty(spec, splits, SPLITS if fold else ("train", "validation"))
+    return splits
+
+
+def _without(order: Tensor, fold: Fold) -> Tensor:
+    """Return the order without the fold's pairs."""
+    start, end = (len(order) * number // fold.total for number in (fold.number - 1, fold.number))
+    return torch.cat([order[:start], order[end:]])
+
+
+def _sizes(spec: DataSpec, n: int, all_used: bool) -> tuple[int, int]:
+    """Return how many of n go to train and to validation; `all_used` leaves none for test."""
+    train, validation = spec.train_fraction, spec.validation_fraction
+    if all_used:
+        n_train = round(n * train / (train + validation))
+        return n_train, n - n_train
+    n_train = round(n * train)
+    return n_train, min(round(n * validation), n - n_train)
+
+
+def _check_not_empty(spec: DataSpec, splits: Tensor, names: Iterable[str]) -> None:
+    for name in names:
         for task, row in zip(spec.tasks, splits == SPLITS.index(name), strict=True):
             if not row.any():
                 raise UsageError(
                     f"no example of {task} is left for the {name} split: change its fraction"
                 )
-    return splits
 
 
 def _cover_tokens_first(order: Tensor, answers: Tensor) -> Tensor:

@@ -15,17 +15,17 @@ from toytask_cli.analysis.ablation_report import (
     Accuracies,
     Control,
     CurvePoint,
+    PromptAnswers,
     ReportedAccuracies,
     WrongAnswers,
 )
 from toytask_cli.analysis.effects import joint_effects, right_without
 from toytask_cli.analysis.error_types import ERROR_TYPES, count_error_types
 from toytask_cli.analysis.evaluate import wrong_answers
-from toytask_cli.analysis.generate import AS_TRAINED, Variant
+from toytask_cli.analysis.generate import AS_TRAINED, Variant, generate
 from toytask_cli.analysis.importance import NeuronScores
 from toytask_cli.analysis.matched_pairs import MatchedPairs
 from toytask_cli.analysis.select import (
-    CURVE_FLOOR,
     CURVE_POINTS,
     DRAWS,
     KEPT_SHARE,
@@ -37,12 +37,14 @@ from toytask_cli.analysis.select import (
     removed_indices,
     select_neurons,
 )
-from toytask_cli.analysis.stats import Accuracy
+from toytask_cli.analysis.stats import FLOOR, Accuracy
 from toytask_cli.hooks import check_error
+from toytask_cli.prompts import Prompt
 from toytask_cli.rng import generator
 
 # Wrong answers to write after the removal, and how many of them to quote.
 SAMPLE, QUOTED = 1000, 5
+PROMPTS = 12  # whose answers before and after are quoted in full
 
 NO_NEURON = torch.empty(0, dtype=torch.int64)
 
@@ -51,7 +53,8 @@ DEFINITIONS = {
     "Nothing is deleted from the weights",
     "tolerance": "a neuron that matters to the removed task is removed if its importance for each "
     "kept task is ≤ 0, or below the tolerance and below its importance for the removed task; "
-    "mean increase of an example's loss, nats; null for a given set of neurons",
+    "mean increase of an example's loss, nats; null for a given set of neurons. An importance of "
+    f"at most {FLOOR:g}, above or below 0, counts as 0",
     "automatic_tolerance": "of the curve's points, the largest removal that keeps at least "
     f"{KEPT_SHARE:.0%} of every kept task's validation accuracy; null where none does",
     "error": "keep: what the SAE does not reconstruct stays in; drop: it goes",
@@ -76,8 +79,10 @@ DEFINITIONS = {
     "wrong_answers": "what the model writes, greedily, for a random sample of the test pairs that "
     "it gets wrong; the first type that fits counts: "
     + "; ".join(f"{name}: {meaning}" for name, meaning in ERROR_TYPES.items()),
+    "prompts": f"what the model writes, greedily, for {PROMPTS} random test prompts, with the "
+    "probability of each token given those before it, 0 to 1",
     "curve": "accuracy over tolerances; the neurons are always chosen on validation. At most "
-    f"{CURVE_POINTS} points, beyond that log-spaced from {CURVE_FLOOR:g} nats up",
+    f"{CURVE_POINTS} points, beyond that log-spaced",
     "n_live": "neurons that fire at some answer position of some validation pair",
 }
 
@@ -140,6 +145,7 @@ def ablate(
         selectivity_gap=selectivity_gap(on_test[0], on_test[2], removed),
         joint=joint_effects(scores.matched, tensors.pairs, [chosen], tensors.importance)[0],
         wrong_answers=_wrong_answers(test_pairs, on_test[2], Variant(chosen, error), seed),
+        prompts=_prompts(test_pairs, Variant(chosen, error), seed),
         curve=_curve_points(names, curve, curve_on_test),
         definitions=DEFINITIONS,
     )
@@ -214,3 +220,16 @@ def _wrong_answers(
                 examples=[answer for _, answer in answers[:QUOTED]],
             )
     return by_task
+
+
+def _prompts(matched: MatchedPairs, after: Variant, seed: int) -> list[PromptAnswers]:
+    """Return answers to random prompts, of one task after the other."""
+    grid, draw = matched.grid, generator(seed, "prompts")
+    pairs = matched.pairs[torch.randperm(len(matched.pairs), generator=draw)[:PROMPTS]]
+    operands = zip(*(numbers.tolist() for numbers in grid.operands(pairs)), strict=True)
+    prompts = [Prompt(grid.tasks[i % len(grid.tasks)], a, b) for i, (a, b) in enumerate(operands)]
+    answers = generate(matched.model, grid, prompts, {"before": Variant(), "after": after})
+    return [
+        PromptAnswers(prompt.task.name, prompt.plain, prompt.plain_target, **by_variant)
+        for prompt, by_variant in zip(prompts, answers, strict=True)
+    ]

@@ -9,7 +9,12 @@ from toytask_cli.analysis.error_types import WrongAnswer
 
 if TYPE_CHECKING:
     from toytask_cli.analysis.effects import JointEffect
+    from toytask_cli.analysis.generate import Answer
     from toytask_cli.analysis.stats import Accuracy
+
+
+GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
+DAMAGED = 0.95  # and one that keeps less than this share is called damaged
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,17 @@ class WrongAnswers:
 
 
 @dataclass(frozen=True)
+class PromptAnswers:
+    """What the model writes for one prompt."""
+
+    task: str
+    prompt: str
+    target: str
+    before: "Answer"
+    after: "Answer"
+
+
+@dataclass(frozen=True)
 class CurvePoint:
     """One removal; task → accuracy."""
 
@@ -80,6 +96,7 @@ class Ablation:
     selectivity_gap: float
     joint: "JointEffect"
     wrong_answers: dict[str, WrongAnswers]
+    prompts: list[PromptAnswers]
     curve: list[CurvePoint]
     definitions: dict[str, str]
 
@@ -131,3 +148,52 @@ def left_and_kept(
     before = {task: report[section]["before"][task]["accuracy"] for task in report["kept_tasks"]}
     shares = [accuracy[task] / share for task, share in before.items() if share]
     return max(accuracy[task] for task in report["removed_tasks"]), min(shares, default=0.0)
+
+
+def removal_in_words(report: Mapping[str, Any]) -> str:
+    """Return how the neurons were chosen, and where it was measured."""
+    n, error = len(report["neurons"]), f"error {report['error']}"
+    pairs = measured_on(report)
+    if report["chosen_by"] == "given":
+        return f"{n} neurons removed (a given set, {error}), measured on {pairs}"
+    return (
+        f"{n} of {report['n_live']} live neurons removed (tolerance {report['tolerance']:g} nats, "
+        f"{error}), chosen on validation, measured on {pairs}"
+    )
+
+
+def effect_in_words(report: Mapping[str, Any]) -> str:
+    """Return `concat is gone (0.0 % right, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of …`."""
+    test = report["test"]
+    removed = (
+        f"{task} {_loss_in_words(test, task)} ({100 * test['after'][task]['accuracy']:.1f} % right,"
+        f" 95 % interval {_interval(test['after'][task]['ci95'])})"
+        for task in report["removed_tasks"]
+    )
+    return ", ".join([*removed, *(_kept_in_words(test, task) for task in report["kept_tasks"])])
+
+
+def _loss_in_words(test: Mapping[str, Any], task: str) -> str:
+    share = _share_left(test, task)
+    if share is None:
+        return "had no accuracy to lose"
+    if share < GONE:
+        return "is gone"
+    return "is damaged" if share < DAMAGED else "is still there"
+
+
+def _kept_in_words(test: Mapping[str, Any], task: str) -> str:
+    share = _share_left(test, task)
+    if share is None:
+        return f"{task} had no accuracy to keep"
+    return f"{task} keeps {100 * share:.1f} % of its accuracy"
+
+
+def _share_left(test: Mapping[str, Any], task: str) -> float | None:
+    """Return accuracy after over accuracy before; None if it was 0 before."""
+    before, after = (test[when][task]["accuracy"] for when in ("before", "after"))
+    return after / before if before else None
+
+
+def _interval(ci95: Sequence[float]) -> str:
+    return f"{100 * ci95[0]:.2f} to {100 * ci95[1]:.2f}"

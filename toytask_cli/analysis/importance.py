@@ -17,7 +17,7 @@ from torch import Tensor
 
 from toytask_cli.analysis.effects import METHODS, JointEffect, Method, joint_effects
 from toytask_cli.analysis.matched_pairs import FiringStats, MatchedPairs, PairCounts, pairs_to_use
-from toytask_cli.analysis.stats import percentile_interval, poisson_weights, spearman
+from toytask_cli.analysis.stats import FLOOR, percentile_interval, poisson_weights, spearman
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import unknown_choice
 from toytask_cli.model import Transformer
@@ -30,8 +30,9 @@ TOP, TOP_JOINT = 20, 10  # neurons listed for each task, and removed together fo
 
 DEFINITIONS = {
     "importance": "mean over pairs of (loss with the neuron removed − loss), the loss of an "
-    "example being the mean cross-entropy over its answer's tokens, nats; positive: removing hurts",
-    "ci95": "95 % interval of the importance by a Poisson bootstrap over pairs, nats",
+    "example being the mean cross-entropy over its answer's tokens, nats; positive: removing "
+    f"hurts; at most {FLOOR:g}: counts as 0, since float32 resolves no less in a loss of 10 nats",
+    "ci95": "95 % interval of it by a Poisson bootstrap over pairs, nats; null for a single pair",
     "mean_ablation": "as importance, the activation set to its mean over all candidates' positions",
     "by_position": "mean increase of the cross-entropy at each answer position, nats; the first "
     "predicts the token after `B`; null where no answer is that long",
@@ -51,8 +52,8 @@ class ImportanceTensors(NamedTuple):
     """Everything measured of all neurons, on the CPU; nats where not said otherwise."""
 
     importance: Tensor  # [task, d_sae]
-    low: Tensor  # [task, d_sae] lower end of the 95 % interval of the importance
-    high: Tensor  # [task, d_sae] upper end
+    low: Tensor | None  # [task, d_sae] lower end of its 95 % interval; None for a single pair
+    high: Tensor | None  # [task, d_sae] upper end
     halves: Tensor  # [task, 2, d_sae] importance over each random half of the pairs
     mean_ablation: Tensor  # [task, d_sae] the same as importance, the neuron set to its mean
     by_position: Tensor  # [task, position, d_sae] mean over the answers that are this long
@@ -82,7 +83,7 @@ class NeuronForTask:
     """The measurements of one neuron for one task; `DEFINITIONS` defines each number."""
 
     importance: float
-    ci95: tuple[float, float]
+    ci95: tuple[float, float] | None
     mean_ablation: float
     by_position: list[float | None]
     density: float
@@ -147,13 +148,9 @@ def score_neurons(
 
 
 def importance_stats(
-    matched: MatchedPairs,
-    rows: Tensor,
-    firing: FiringStats,
-    method: Method,
-    seed: int,
+    matched: MatchedPairs, rows: Tensor, firing: FiringStats, method: Method, seed: int,
     resamples: int,
-) -> ImportanceTensors:
+) -> ImportanceTensors:  # fmt: skip
     """Return the importance of every neuron over these rows [n] of the pairs.
 
     The means over all pairs, over halves and over bootstrap resamples are all weighted means, so
@@ -187,7 +184,7 @@ def importance_stats(
     means = sums / weight_sums.clamp(min=1).unsqueeze(-1)
     # A resample of very few pairs can be empty: it counts as all pairs.
     resampled = torch.where(weight_sums[3:, None] > 0, means[:, 3:], means[:, :1])
-    low, high = percentile_interval(resampled, dim=1)
+    interval = percentile_interval(resampled, dim=1) if len(rows) > 1 else None
 
     def of_all(values: Tensor) -> Tensor:  # [..., live] → [..., d_sae] on the CPU
         zeros = values.new_zeros(*values.shape[:-1], len(firing.mean_acts))
@@ -195,8 +192,8 @@ def importance_stats(
 
     return ImportanceTensors(
         importance=of_all(means[:, 0]),
-        low=of_all(low),
-        high=of_all(high),
+        low=of_all(interval[0]) if interval else None,
+        high=of_all(interval[1]) if interval else None,
         halves=of_all(means[:, 1:3]),
         mean_ablation=of_all(mean_ablation / len(rows)),
         by_position=of_all(by_position / n_at_position.clamp(min=1).unsqueeze(-1)),
@@ -230,19 +227,19 @@ def report_importance(scores: NeuronScores) -> Importance:
 
 
 def top_neurons(importance: Tensor, n: int) -> Tensor:
-    """Return up to n neurons of positive importance [d_sae], the largest first."""
+    """Return up to n neurons of an importance [d_sae] above `FLOOR`, the largest first."""
     best = importance.topk(min(n, len(importance)))
-    return best.indices[best.values > 0]
+    return best.indices[best.values > FLOOR]
 
 
 def _row(tensors: ImportanceTensors, names: list[str], neuron: int) -> NeuronRow:
-    tasks = {}
+    tasks, low, high = {}, tensors.low, tensors.high
     for task, name in enumerate(names):
         at = task, neuron
         means = zip(tensors.by_position[task, :, neuron], tensors.n_at_position[task], strict=True)
         tasks[name] = NeuronForTask(
             importance=float(tensors.importance[at]),
-            ci95=(float(tensors.low[at]), float(tensors.high[at])),
+            ci95=None if low is None or high is None else (float(low[at]), float(high[at])),
             mean_ablation=float(tensors.mean_ablation[at]),
             by_position=[float(mean) if n else None for mean, n in means],
             density=float(tensors.density[at]),

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from toytask_cli.analysis.generate import BATCH, all_residuals
 from toytask_cli.dataset import Examples, Grid
-from toytask_cli.errors import ToytaskError, UsageError
+from toytask_cli.errors import NoPairsError, UsageError
 from toytask_cli.model import Transformer
 from toytask_cli.objective import exact_match
 from toytask_cli.splits import SPLITS
@@ -119,14 +119,14 @@ def pairs_to_use(
 
     Raises:
         UsageError: a limit below 1.
-        ToytaskError: no pair is right for every task, or no task is known.
+        NoPairsError: no pair is right for every task, or no task is known.
     """
     if limit is not None and limit < 1:
         raise UsageError(f"pairs is {limit}: must be 1 or more")
     is_known = right.double().mean(dim=1) >= KNOWN
     known = right[is_known].all(dim=0).nonzero()[:, 0]
     if not (is_known.any() and len(known)):
-        raise ToytaskError(
+        raise NoPairsError(
             "the model answers no validation pair correctly for every task: train it longer"
         )
     used = known

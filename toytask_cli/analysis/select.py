@@ -2,7 +2,8 @@
 
 With r the removed task, k any kept task and τ the tolerance, neuron i is removed if its importance
 for r is > 0 and, for every k, its importance for k is ≤ 0, or is < τ and < its importance for r.
-Where several tasks are removed, the importance for r is the largest of theirs.
+Where several tasks are removed, the importance for r is the largest of theirs. An importance of at
+most `FLOOR`, above or below 0, counts as 0.
 
 A larger tolerance only ever adds neurons: each has one value of τ above which it is removed.
 """
@@ -17,6 +18,7 @@ from torch import Tensor
 from toytask_cli.analysis.effects import right_without
 from toytask_cli.analysis.generate import AS_TRAINED
 from toytask_cli.analysis.importance import NeuronScores
+from toytask_cli.analysis.stats import FLOOR
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import UsageError, unknown_choice
 from toytask_cli.hooks import checked_neurons
@@ -24,8 +26,7 @@ from toytask_cli.hooks import checked_neurons
 # The automatic choice keeps at least this share of every kept task's validation accuracy.
 KEPT_SHARE = 0.99
 
-# At most this many removals are tried; below the floor, in nats, importances are mostly rounding.
-CURVE_POINTS, CURVE_FLOOR = 60, 1e-7
+CURVE_POINTS = 60  # at most so many removals are tried
 
 # Of the random control. The live neurons are put in order of density and cut into strata of equal
 # size. More than two would match density more closely and tell less: separated tasks differ in the
@@ -159,6 +160,7 @@ def entry_tolerances(importance: Tensor, removed: Sequence[int]) -> Tensor:
     Only here are importances [task, d_sae] compared with 0 and with each other.
     """
     values = importance.double()
+    values = values.where(values.abs() > FLOOR, 0)
     is_removed = torch.zeros(len(values), dtype=torch.bool)
     is_removed[list(removed)] = True
     gain = values[is_removed].amax(dim=0)
@@ -183,9 +185,8 @@ def _spread(steps: Tensor) -> list[int]:
     """Return indices of at most `CURVE_POINTS` − 1 of the steps, the last one among them."""
     if len(steps) < CURVE_POINTS:
         return list(range(len(steps)))
-    first = max(float(steps[0]), CURVE_FLOOR)
-    last = max(float(steps[-1]), first)
-    wanted = torch.logspace(math.log10(first), math.log10(last), CURVE_POINTS - 1).double()
+    first, last = steps[[0, -1]].log10().tolist()
+    wanted = torch.logspace(first, last, CURVE_POINTS - 1).double()
     indices = torch.searchsorted(steps, wanted).clamp(max=len(steps) - 1)
     indices[-1] = len(steps) - 1
     return indices.unique().tolist()

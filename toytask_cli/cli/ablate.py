@@ -6,18 +6,34 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toytask_cli.cli.common import Report, open_run, show_report, write_figures
-from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
+from toytask_cli.cli.common import Report, keep_ablation, open_run, show_kept, write_figures
+from toytask_cli.cli.completion import one_of, task_of_run
+from toytask_cli.cli.neuron_maps import neuron_figures
+from toytask_cli.cli.options import (
+    DeviceOption,
+    FiguresOption,
+    JsonOption,
+    RunArgument,
+    SeedOption,
+    split_all,
+)
 from toytask_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from toytask_cli.analysis.importance import NeuronScores
+
 
 def ablate(
     run: RunArgument = None,
     remove: Annotated[
-        list[str] | None, typer.Option(metavar="TASK", help="Task to remove; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="TASKS",
+            help="Task to remove, or several separated by commas.",
+            autocompletion=task_of_run,
+        ),
     ] = None,
     tolerance: Annotated[
         float | None,
@@ -27,7 +43,11 @@ def ablate(
         ),
     ] = None,
     error: Annotated[
-        str, typer.Option(help="keep or drop what the autoencoder does not reconstruct.")
+        str,
+        typer.Option(
+            help="keep or drop what the autoencoder does not reconstruct.",
+            autocompletion=one_of(("keep", "drop")),
+        ),
     ] = "keep",
     neurons: Annotated[
         str | None,
@@ -51,23 +71,22 @@ def ablate(
 
     if not remove:
         raise UsageError("name a task to --remove, such as concat")
+    removed = split_all(remove)
     given_neurons = None if neurons is None else _split_numbers(neurons)
     if name is not None:
         check_ablation_name(name)
     opened, grid, model = open_run(run, device)
-    removed_indices(grid, remove)  # an unknown task is refused before scoring all neurons
+    removed_indices(grid, removed)  # an unknown task is refused before scoring all neurons
     scores = score_neurons(model, grid, seed=seed, resamples=1)
     ablation = measure(
         scores,
-        remove=remove, tolerance=tolerance, neurons=given_neurons, error=error, seed=seed,
+        remove=removed, tolerance=tolerance, neurons=given_neurons, error=error, seed=seed,
     )  # fmt: skip
     name = name or ablation.default_name
-    report = opened.write_ablation(name, asdict(ablation))
-    written = f"{opened.path}/ablations/{name}.json"
-    next_command = ("chat", opened.path, "--ablation", name)
-    show_report(report, json, print_ablation, written, next_command)
-    if figures:
-        write_figures(opened, partial(_figures, name, report))
+    kept = keep_ablation(opened, name, asdict(ablation))
+    show_kept(kept, json, print_ablation, ("chat", kept.run.path, "--ablation", name))
+    if figures and not kept.refusal:
+        write_figures(kept.run, partial(_figures, name, kept.report, scores))
 
 
 def _split_numbers(text: str) -> list[int]:
@@ -77,7 +96,14 @@ def _split_numbers(text: str) -> list[int]:
         raise UsageError(f"neurons is {text!r}: must be numbers, such as 462,479") from None
 
 
-def _figures(name: str, report: Report) -> "dict[str, Figure]":
+def _figures(name: str, report: Report, scores: "NeuronScores") -> "dict[str, Figure]":
+    from toytask_cli.analysis.operand_maps import at_all_operands
     from toytask_cli.figures.ablation import draw_bars, draw_curve
 
-    return {f"{name}-curve": draw_curve(report), f"{name}-bars": draw_bars(report)}
+    matched = at_all_operands(scores.matched.model, scores.matched.grid)
+    removed = set(report["neurons"])
+    return {
+        f"{name}-curve": draw_curve(report),
+        f"{name}-bars": draw_bars(report),
+        **neuron_figures(f"{name}-neurons", matched, scores.tensors, removed),
+    }

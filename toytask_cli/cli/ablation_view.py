@@ -1,20 +1,26 @@
 """Print the report of an ablation: accuracy before and after, in words, and over tolerances."""
 
 from itertools import compress
+from typing import TYPE_CHECKING
 
-from toytask_cli.analysis.ablation_report import left_and_kept, measured_on
+from toytask_cli.analysis.ablation_report import (
+    effect_in_words,
+    left_and_kept,
+    removal_in_words,
+)
 from toytask_cli.cli.common import Report
 from toytask_cli.cli.console import (
-    interval,
     out,
     percent,
     prediction_text,
     print_result,
     print_table,
+    task_texts,
 )
 
-GONE = 0.01  # a task that keeps less than this share of its accuracy is called gone
-DAMAGED = 0.95  # and one that keeps less than this share is called damaged
+if TYPE_CHECKING:
+    from rich.text import Text
+
 CURVE_LINES = 10
 BAR_WIDTH = 12
 # Terminal columns of the curve's table without its headings of accuracy, and of a share.
@@ -24,34 +30,24 @@ WHEN = ("before", "after")
 
 def print_ablation(report: Report) -> None:
     """Print the whole report on stdout."""
-    print_result(_removal_in_words(report))
+    print_result(removal_in_words(report))
     if report["chosen_by"] == "automatic" and report["automatic_tolerance"] is None:
         print_result(
             "no tolerance keeps enough of every kept task on validation: this is the smallest one"
         )
     _print_accuracy(report)
-    print_result(_effect_in_words(report))
+    print_result(effect_in_words(report))
     _print_error_types(report)
     if report["curve"]:
         _print_curve(report)
 
 
-def _removal_in_words(report: Report) -> str:
-    n, error = len(report["neurons"]), f"error {report['error']}"
-    pairs = measured_on(report)
-    if report["chosen_by"] == "given":
-        return f"{n} neurons removed (a given set, {error}), measured on {pairs}"
-    return (
-        f"{n} of {report['n_live']} live neurons removed (tolerance {report['tolerance']:g} nats, "
-        f"{error}), chosen on validation, measured on {pairs}"
-    )
-
-
 def _print_accuracy(report: Report) -> None:
-    rows = []
+    rows: list[list[str | Text]] = []
     test = report["test"]
-    for task in test["before"]:
-        name = f"{task} (removed)" if task in report["removed_tasks"] else task
+    for name, task in zip(task_texts(test["before"]), test["before"], strict=True):
+        if task in report["removed_tasks"]:
+            name.append(" (removed)")
         control = test["random_control"][task]
         ranges = [(test[when][task]["accuracy"], *test[when][task]["ci95"]) for when in WHEN]
         ranges.append((control["mean"], control["min"], control["max"]))
@@ -74,39 +70,6 @@ def _print_accuracy(report: Report) -> None:
 def _with_range(middle: float, low: float, high: float) -> str:
     """Format three shares in percent: 99.94, and 99.82–99.98 below it."""
     return f"{100 * middle:.2f}\n{100 * low:.2f}–{100 * high:.2f}"
-
-
-def _effect_in_words(report: Report) -> str:
-    """Return `concat is gone (0.0 % right, 95 % interval 0.00 to 0.08), sum keeps 99.8 % of …`."""
-    test = report["test"]
-    removed = (
-        f"{task} {_loss_in_words(test, task)} ({100 * test['after'][task]['accuracy']:.1f} % right,"
-        f" 95 % interval {interval(test['after'][task]['ci95'])})"
-        for task in report["removed_tasks"]
-    )
-    return ", ".join([*removed, *(_kept_in_words(test, task) for task in report["kept_tasks"])])
-
-
-def _loss_in_words(test: Report, task: str) -> str:
-    share = _share_left(test, task)
-    if share is None:
-        return "had no accuracy to lose"
-    if share < GONE:
-        return "is gone"
-    return "is damaged" if share < DAMAGED else "is still there"
-
-
-def _kept_in_words(test: Report, task: str) -> str:
-    share = _share_left(test, task)
-    if share is None:
-        return f"{task} had no accuracy to keep"
-    return f"{task} keeps {100 * share:.1f} % of its accuracy"
-
-
-def _share_left(test: Report, task: str) -> float | None:
-    """Return accuracy after over accuracy before; None if it was 0 before."""
-    before, after = (test[when][task]["accuracy"] for when in WHEN)
-    return after / before if before else None
 
 
 def _print_error_types(report: Report) -> None:
@@ -134,12 +97,14 @@ def _print_curve(report: Report) -> None:
     headings = ["tolerance", "neurons", left_heading, "", kept_heading, ""]
     width = CURVE_WIDTH + sum(max(len(h), SHARE_WIDTH) for h in (left_heading, kept_heading))
     shown = [bool(heading) or out().width >= width for heading in headings]
+    colours = {name.plain: name.style for name in task_texts(report["test"]["before"])}
+    of_left, of_kept = (colours[report[key][0]] for key in ("removed_tasks", "kept_tasks"))
     rows = []
     for point in _spaced(report["curve"], CURVE_LINES):
         left, kept = left_and_kept(report, "test", point["test"])
         cells: list[str | Text] = [
             f"{point['tolerance']:.15g}", str(point["n_neurons"]),
-            percent(left), Text(_bar(left), "red"), percent(kept), Text(_bar(kept), "green"),
+            percent(left), Text(_bar(left), of_left), percent(kept), Text(_bar(kept), of_kept),
         ]  # fmt: skip
         rows.append(compress(cells, shown))
     print_table(compress(headings, shown), rows)

@@ -20,8 +20,10 @@ from toytask_cli.cli.distill import distill
 from toytask_cli.cli.eval import eval_
 from toytask_cli.cli.export import export
 from toytask_cli.cli.importance import importance
+from toytask_cli.cli.report import report
 from toytask_cli.cli.sparsity import sparsity
 from toytask_cli.cli.streams import discard_unwritten
+from toytask_cli.cli.study import study
 from toytask_cli.cli.train import train
 from toytask_cli.errors import ToytaskError
 
@@ -35,8 +37,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "chat": chat,
 }
 MORE_COMMANDS: dict[str, Callable[..., None]] = {
-    "attack": attack,
+    "study": study,
     "distill": distill,
+    "attack": attack,
+    "report": report,
     "export": export,
 }
 
@@ -107,13 +111,23 @@ def _explain(error: Exception) -> tuple[str, int] | None:
     if isinstance(error, ToytaskError):
         return str(error), error.exit_code
     if isinstance(error, typer.TyperException):
-        return error.format_message(), error.exit_code
+        return _global_option(error) or error.format_message(), error.exit_code
     if isinstance(error, OSError):
         name = error.filename or "standard input or output"
         return f"cannot use {name}: {error.strerror or error}", 1
     if _is_out_of_memory(error):
         return "not enough memory: use a smaller batch or model, fewer digits, or free some", 1
     return None
+
+
+def _global_option(error: typer.TyperException) -> str | None:
+    """Return what to type where an option of `toytask` itself follows a command."""
+    option, context = getattr(error, "option_name", None), getattr(error, "ctx", None)
+    if option is None or context is None or context.parent is None:
+        return None
+    if not any(option in parameter.opts for parameter in context.parent.command.params):
+        return None
+    return f"{option} comes before the command: toytask {option} {context.info_name}"
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -5,7 +5,10 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from toytask_cli.runs.paths import as_typed
 
 if TYPE_CHECKING:
     from rich.console import JustifyMethod
@@ -52,7 +55,8 @@ def print_next(*words: object) -> None:
     """Print the command that comes next, as it can be typed into a shell."""
     from rich.text import Text
 
-    command = shlex.join(["toytask", *map(str, words)])
+    typed = (as_typed(word) if isinstance(word, Path) else shlex.quote(str(word)) for word in words)
+    command = " ".join(["toytask", *typed])
     err().print(Text.assemble("next: ", (command, "bold")), soft_wrap=True)
 
 
@@ -61,8 +65,19 @@ def print_json(report: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps(report, indent=2, allow_nan=False) + "\n")
 
 
+def task_texts(names: Iterable[str]) -> "list[Text]":
+    """Return the names of all tasks of a run, in the colours that they have in figures."""
+    from rich.text import Text
+
+    from toytask_cli.figures.colours import TASK_COLOURS
+
+    return [Text(name, colour) for name, colour in zip(names, TASK_COLOURS, strict=False)]
+
+
 def plain_table(
-    headings: Iterable[str], rows: Iterable[Iterable["str | Text"]], title: str | None = None
+    headings: "Iterable[str | Text]",
+    rows: Iterable[Iterable["str | Text"]],
+    title: str | None = None,
 ) -> "Table":
     """Return a table without a frame; columns with a heading but the first go to the right."""
     from rich import box
@@ -78,7 +93,9 @@ def plain_table(
 
 
 def print_table(
-    headings: Iterable[str], rows: Iterable[Iterable["str | Text"]], title: str | None = None
+    headings: "Iterable[str | Text]",
+    rows: Iterable[Iterable["str | Text"]],
+    title: str | None = None,
 ) -> None:
     """Print a table of results."""
     out().print(plain_table(headings, rows, title))

@@ -6,7 +6,13 @@ from typing import Annotated
 import typer
 
 from toytask_cli.cli.common import open_run
-from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument
+from toytask_cli.cli.options import (
+    DeviceOption,
+    FiguresOption,
+    JsonOption,
+    PrecisionOption,
+    RunArgument,
+)
 from toytask_cli.cli.train import train_session
 
 
@@ -48,7 +54,7 @@ def distill(
         ),
     ] = None,
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: PrecisionOption = "auto",
     figures: FiguresOption = True,
     json: JsonOption = False,
 ) -> None:

@@ -6,13 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toytask_cli.cli.common import Report, open_run, show_report, write_figures
-from toytask_cli.cli.console import interval, percent, prediction_text, print_result, print_table
+from toytask_cli.cli.common import Report, keep_report, open_run, show_kept, write_figures
+from toytask_cli.cli.completion import ablation_of_run, one_of
+from toytask_cli.cli.console import (
+    interval,
+    percent,
+    prediction_text,
+    print_result,
+    print_table,
+    task_texts,
+)
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 from toytask_cli.errors import ToytaskError, unknown_choice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.text import Text
     from torch import Tensor
 
     from toytask_cli.dataset import Grid
@@ -33,13 +42,21 @@ def eval_(
     run: RunArgument = None,
     split: Annotated[
         str | None,
-        typer.Option(help="validation or test. Default: test where the run has such a split."),
+        typer.Option(
+            help="validation or test. Default: test where the run has such a split.",
+            autocompletion=one_of(("validation", "test")),
+        ),
     ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Measure a random sample of this many examples.")
     ] = None,
     ablation: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Measure with this ablation applied.")
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Measure with this ablation applied.",
+            autocompletion=ablation_of_run,
+        ),
     ] = None,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
@@ -62,11 +79,10 @@ def eval_(
         evaluation, correctness = evaluate(model, grid, split, limit, seed)
     name = _report_name(split, grid, ablation, limit)
     settings = {"ablation": ablation, "limit": limit, "seed": seed}
-    report = opened.write_report(name, {**settings, **asdict(evaluation)})
-    written = f"{opened.path}/reports/{name}.json"
-    show_report(report, json, _print_report, written, ("sparsity", opened.path))
-    if figures:
-        write_figures(opened, partial(_figures, name, grid.task_names, correctness))
+    kept = keep_report(opened, name, {**settings, **asdict(evaluation)})
+    show_kept(kept, json, _print_report, ("sparsity", kept.run.path))
+    if figures and not kept.refusal:
+        write_figures(kept.run, partial(_figures, name, grid.task_names, correctness))
 
 
 def _figures(name: str, tasks: list[str], correctness: "Tensor") -> "dict[str, Figure]":
@@ -109,10 +125,11 @@ def _print_report(report: Report) -> None:
 
 def _print_accuracy(report: Report) -> None:
     headings = ["task", "accuracy", "95 % interval", "wrong", "n", "CE loss (nats)"]
-    rows = []
+    rows: list[list[str | Text]] = []
     n_wrong = {name: sum(task["error_types"].values()) for name, task in report["tasks"].items()}
-    for name, task in report["tasks"].items():
-        counts = f"{n_wrong[name]:,}", f"{task['n']:,}"
+    names = task_texts(report["tasks"])
+    for name, (key, task) in zip(names, report["tasks"].items(), strict=True):
+        counts = f"{n_wrong[key]:,}", f"{task['n']:,}"
         rows.append([name, *_accuracy_cells(task), *counts, f"{task['ce_loss']:.4f}"])
     counts = f"{sum(n_wrong.values()):,}", f"{report['n']:,}"
     rows += [[], ["all", *_accuracy_cells(report), *counts]]

@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toytask_cli.cli.common import Report, open_run
-from toytask_cli.cli.console import print_json, print_message, print_result
+from toytask_cli.cli.common import Report, open_run, show_report
+from toytask_cli.cli.completion import one_of
+from toytask_cli.cli.console import print_message, print_result
 from toytask_cli.cli.options import DeviceOption, JsonOption, RunArgument
 from toytask_cli.errors import ToytaskError, unknown_choice
 
@@ -21,12 +22,15 @@ def export(
         Path, typer.Option("--out", metavar="DIR", help="New directory to write to.")
     ],
     run: RunArgument = None,
-    to: Annotated[str, typer.Option(help="Format: saelens, of SAELens 6.")] = "saelens",
+    to: Annotated[
+        str, typer.Option(help="Format: saelens, of SAELens 6.", autocompletion=one_of(FORMATS))
+    ] = "saelens",
     activations: Annotated[
         str | None,
         typer.Option(
             metavar="SPLIT",
             help="Write x at every answer position of this split too: train, validation or test.",
+            autocompletion=one_of(("train", "validation", "test")),
         ),
     ] = None,
     device: DeviceOption = "auto",
@@ -49,10 +53,9 @@ def export(
     positions = None
     if examples is not None:
         positions = saelens.write_activations(out_dir, model, examples)
-    if json:
-        print_json({"out": str(out_dir), "config": config, "positions": positions})
-        return
-    _print_report(out_dir, config, activations, positions)
+    report = {"out": str(out_dir), "config": config, "split": activations, "positions": positions}
+    show_report(report, json, _print_report, written=str(out_dir))
+    print_message(f"load it in Python: sae_lens.SAE.load_from_disk({str(out_dir)!r})")
 
 
 def _examples(grid: "Grid", split: str) -> "Examples":
@@ -63,13 +66,13 @@ def _examples(grid: "Grid", split: str) -> "Examples":
     return examples
 
 
-def _print_report(out_dir: Path, config: Report, split: str | None, positions: int | None) -> None:
+def _print_report(report: Report) -> None:
+    config = report["config"]
     measured = config["metadata"]
     print_result(
         f"{config['architecture']} SAE, {config['d_sae']:,} neurons: {measured['l0']:.2f} fire at "
         f"a position, {measured['dead_neurons']:,} are dead ({measured['measured_on']})"
     )
-    if positions is not None:
-        print_result(f"x [{positions:,}, {config['d_in']}] at the answer positions of {split}")
-    print_message(f"wrote {out_dir}")
-    print_message(f"load it in Python: sae_lens.SAE.load_from_disk({str(out_dir)!r})")
+    if report["positions"] is not None:
+        shape = f"[{report['positions']:,}, {config['d_in']}]"
+        print_result(f"x {shape} at the answer positions of the {report['split']} split")

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 SHADES = "·░▒▓█"
-ABOVE, BELOW = "dark_orange", "dodger_blue1"
+ABOVE, BELOW = "medium_purple", "green3"  # as in figures
 MAX_WIDTH, MIN_WIDTH = 128, 8
 
 

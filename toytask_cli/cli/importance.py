@@ -1,13 +1,14 @@
 """`toytask importance`: which neurons matter to which task."""
 
-from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from toytask_cli.cli.common import Report, open_run, show_report, write_figures
-from toytask_cli.cli.console import out, print_message, print_result, print_table
+from toytask_cli.cli.common import Report, keep_report, open_run, show_kept, write_figures
+from toytask_cli.cli.completion import one_of
+from toytask_cli.cli.console import out, print_message, print_result, print_table, task_texts
+from toytask_cli.cli.neuron_maps import neuron_figures
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from toytask_cli.analysis.importance import ImportanceTensors
+    from toytask_cli.analysis.matched_pairs import MatchedPairs
 
 TOP_SHOWN = 6
 NEURON_WIDTH, INTERVAL_WIDTH = 9, 23  # terminal columns of a neuron, of a task with its interval
@@ -28,40 +30,57 @@ def importance(
     ] = None,
     method: Annotated[
         str,
-        typer.Option(help="closed: all neurons at once; hooks: one removal at a time, far slower."),
+        typer.Option(
+            help="closed: all neurons at once; hooks: one removal at a time, far slower.",
+            autocompletion=one_of(("closed", "hooks")),
+        ),
     ] = "closed",
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
     figures: FiguresOption = True,
+    unseen: Annotated[
+        bool,
+        typer.Option("--unseen", help="Leave pairs blank in neurons' maps that training saw."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Score every neuron for every task by how much removing it increases the loss.
 
+    Describe every live neuron: its pattern over both operands, its tokens, its strongest prompts.
+
     Example: toytask importance runs/01 --pairs 50
     """
-    from toytask_cli.analysis.importance import report_importance, score_neurons
+    from toytask_cli.analysis.atlas import importance_report
+    from toytask_cli.analysis.importance import score_neurons
+    from toytask_cli.analysis.operand_maps import at_all_operands
 
     opened, grid, model = open_run(run, device)
     if method == "hooks":
         print_message("one neuron at a time: this takes minutes", style="dim")
     scores = score_neurons(model, grid, seed=seed, pairs=pairs, method=method)
     name = "importance" if pairs is None else "importance-sample"
-    opened.write_tensors(name, scores.tensors._asdict())
-    report = opened.write_report(name, {"seed": seed, **asdict(report_importance(scores))})
-    written = f"{opened.path}/reports/{name}.json and .safetensors"
-    next_command = ("ablate", opened.path, "--remove", grid.task_names[-1])
-    show_report(report, json, _print_report, written, next_command)
-    if figures:
-        write_figures(opened, partial(_figures, name, grid.task_names, scores.tensors))
+    matched = at_all_operands(model, grid)
+    values, tensors = importance_report(scores, matched)
+    kept = keep_report(opened, name, {"seed": seed, **values}, tensors)
+    next_command = ("ablate", kept.run.path, "--remove", grid.task_names[-1])
+    show_kept(kept, json, _print_report, next_command)
+    if figures and not kept.refusal:
+        write_figures(kept.run, partial(_figures, name, matched, scores.tensors, unseen))
 
 
-def _figures(name: str, tasks: list[str], tensors: "ImportanceTensors") -> "dict[str, Figure]":
+def _figures(
+    name: str, matched: "MatchedPairs", tensors: "ImportanceTensors", unseen: bool
+) -> "dict[str, Figure]":
     from toytask_cli.figures.importance import draw_importance_curve, draw_importance_pairs
 
-    values, low, high = (t.numpy() for t in (tensors.importance, tensors.low, tensors.high))
+    tasks, prefix = matched.grid.task_names, name.replace("importance", "neurons")
+    values, interval = tensors.importance.numpy(), None
+    if tensors.low is not None and tensors.high is not None:
+        interval = tensors.low.numpy(), tensors.high.numpy()
     return {
         f"{name}-by-task": draw_importance_pairs(tasks, values),
-        f"{name}-curve": draw_importance_curve(tasks, values, low, high),
+        f"{name}-curve": draw_importance_curve(tasks, values, interval),
+        **neuron_figures(prefix, matched, tensors, unseen=unseen),
     }
 
 
@@ -70,12 +89,15 @@ def _print_report(report: Report) -> None:
     _print_pairs(report["pairs"])
     _print_agreement(report)
     _print_joint(report["joint"])
+    for sentence in report["summary"].values():
+        print_result(sentence)
 
 
 def _print_top(report: Report) -> None:
     from rich.text import Text
 
-    has_intervals = out().width >= NEURON_WIDTH + INTERVAL_WIDTH * len(report["top"])
+    is_wide = out().width >= NEURON_WIDTH + INTERVAL_WIDTH * len(report["top"])
+    has_intervals = is_wide and report["pairs"]["used"] > 1
     print_result(
         f"mean loss increase when a neuron is removed, in nats"
         f"{', with its 95 % interval' if has_intervals else ''}; "
@@ -87,15 +109,17 @@ def _print_top(report: Report) -> None:
             for row in rows[:TOP_SHOWN]
         )
         title = f"most important to {task}"
-        print_table(["neuron", *report["top"]], cells, title)
+        print_table(["neuron", *task_texts(report["top"])], cells, title)
 
 
 def _score(score: dict[str, Any], with_interval: bool) -> "Text":
     from rich.text import Text
 
     text = Text(f"{score['importance']:z.4f}")
-    low, high = score["ci95"]
-    return text.append(f" {low:z.4f}…{high:z.4f}", "dim") if with_interval else text
+    if with_interval:
+        low, high = score["ci95"]
+        text.append(f" {low:z.4f}…{high:z.4f}", "dim")
+    return text
 
 
 def _print_pairs(counts: dict[str, Any]) -> None:
@@ -107,6 +131,8 @@ def _print_pairs(counts: dict[str, Any]) -> None:
         f"of {counts['candidates']:,} validation pairs, {wrong}; {right:,} are right for every "
         f"task{but}, and {'all were' if used == right else f'a sample of {used:,} was'} used"
     )
+    if used == 1:
+        print_result("one pair says nothing about others: no intervals")
     if counts["twin_elsewhere"]:
         print_result(
             f"{counts['twin_elsewhere']:,} more were left out: another task has the pair in "
@@ -120,7 +146,7 @@ def _print_agreement(report: Report) -> None:
         [label, *("-" if r is None else f"{r:.3f}" for r in report[key].values())]
         for key, label in kinds.items()
     )
-    print_table(["rank correlation", *report["top"]], rows)
+    print_table(["rank correlation", *task_texts(report["top"])], rows)
 
 
 def _print_joint(joint: dict[str, Any]) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+from toytask_cli.cli.streams import discard_unwritten
+
 
 def printable(text: str) -> str:
     r"""Return the text with every unprintable character written as an escape sequence.
@@ -27,6 +29,14 @@ class SafeConsole(Console):
 
     def __init__(self, *, stderr: bool = False):
         super().__init__(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+    def on_broken_pipe(self) -> None:
+        """Print nothing more: the reader has seen enough, but figures may be still to be written.
+
+        Rich would end the program.
+        """
+        self.quiet = True
+        discard_unwritten()
 
     def render(
         self, renderable: RenderableType, options: ConsoleOptions | None = None

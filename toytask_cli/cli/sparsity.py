@@ -13,19 +13,33 @@ from toytask_cli.cli.attention import (
     attention_view,
     describe_attention,
 )
-from toytask_cli.cli.common import Report, open_run, show_report, tokens_of, write_figures
+from toytask_cli.cli.common import (
+    Report,
+    keep_report,
+    open_run,
+    show_kept,
+    tokens_of,
+    write_figures,
+)
+from toytask_cli.cli.completion import one_of
+from toytask_cli.cli.neuron_view import neuron_view
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument
 from toytask_cli.cli.sparsity_view import activation_view, print_sparsity
 from toytask_cli.errors import unknown_choice
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import RenderableType
 
     from toytask_cli.analysis.neurons import PromptActivations
     from toytask_cli.analysis.sparsity import SparsityTensors
     from toytask_cli.dataset import Grid
     from toytask_cli.figures.data import AttentionPattern
+    from toytask_cli.model import Transformer
     from toytask_cli.prompts import Prompt
+
+
+STATES = ("encoder", "decoder", "sae-pre", "sae", "recon")  # blocks beside `ATTENTION`
 
 
 def sparsity(
@@ -37,10 +51,15 @@ def sparsity(
     block: Annotated[
         str,
         typer.Option(
-            help="Activations to show for the prompt: encoder, decoder, sae-pre, sae or recon; "
-            f"or attention weights: {', '.join(ATTENTION)}."
+            help=f"Activations to show for the prompt: {', '.join(STATES[:-1])} or {STATES[-1]}; "
+            f"or attention weights: {', '.join(ATTENTION)}.",
+            autocompletion=one_of((*STATES, *ATTENTION)),
         ),
     ] = "sae",
+    neuron: Annotated[
+        int | None,
+        typer.Option(min=0, help="Show this neuron too: when it fires, and over both operands."),
+    ] = None,
     device: DeviceOption = "auto",
     figures: FiguresOption = True,
     json: JsonOption = False,
@@ -51,11 +70,12 @@ def sparsity(
     """
     from toytask_cli.analysis.neurons import prompt_activations
     from toytask_cli.analysis.sparsity import measure_sparsity
-    from toytask_cli.hooks import HOOK_POINTS
+    from toytask_cli.hooks import HOOK_POINTS, checked_neurons
 
     if block not in HOOK_POINTS:
         raise unknown_choice("block", block, HOOK_POINTS)
     opened, grid, model = open_run(run, device)
+    checked_neurons([] if neuron is None else [neuron], model.sae.d_sae)
     sample_prompt = _parse_prompt(prompt, grid)
     activations = prompt_activations(model, grid, sample_prompt)
     patterns = attention_patterns(
@@ -66,19 +86,25 @@ def sparsity(
     measured, tensors = measure_sparsity(model, grid, grid.report_split)
     shown, pattern = activations[block], patterns.get(block)
     sample = _describe(grid, sample_prompt, block, shown, pattern)
-    opened.write_tensors("sparsity", tensors._asdict())
-    report = opened.write_report("sparsity", {**asdict(measured), "sample": sample})
+    of_neuron, neuron_shown = ({}, None) if neuron is None else _neuron(model, grid, neuron)
+    values = {**asdict(measured), "sample": sample, **of_neuron}
+    kept = keep_report(opened, "sparsity", values, tensors._asdict())
     if pattern is None:
         view = activation_view(shown.positions, shown.values)
     else:
         view = attention_view(pattern)
-    print_tables = partial(print_sparsity, block=HOOK_POINTS[block].meaning, view=view)
-    written = f"{opened.path}/reports/sparsity.json and .safetensors"
-    show_report(report, json, print_tables, written, ("importance", opened.path))
-    if figures:
+    print_tables = partial(
+        print_sparsity, block=HOOK_POINTS[block].meaning, view=view, last=neuron_shown
+    )
+    show_kept(kept, json, print_tables, ("importance", kept.run.path))
+    if figures and not kept.refusal:
         title = f"{sample_prompt.text} → {sample_prompt.target}"
-        write_figures(opened, partial(_prompt_figures, title, activations, patterns))
-        write_figures(opened, partial(_figures, grid.task_names, tensors))
+        write_figures(
+            kept.run,
+            lambda: (
+                _prompt_figures(title, activations, patterns) | _figures(grid.task_names, tensors)
+            ),
+        )
 
 
 def _parse_prompt(text: str | None, grid: "Grid") -> "Prompt":
@@ -111,6 +137,19 @@ def _describe(
     if pattern is not None:
         return sample | describe_attention(pattern)
     return sample | {"positions": [asdict(position) for position in summarise_positions(shown)]}
+
+
+def _neuron(model: "Transformer", grid: "Grid", neuron: int) -> "tuple[Report, RenderableType]":
+    """Return what to report on one neuron, and what to show."""
+    from toytask_cli.analysis.atlas import map_neuron
+    from toytask_cli.analysis.neurons import neuron_summary, sample_residuals
+    from toytask_cli.analysis.operand_maps import at_all_operands
+
+    summary = neuron_summary(model, grid, sample_residuals(model, grid), neuron)
+    mapped = map_neuron(at_all_operands(model, grid), neuron)
+    described = None if mapped is None else asdict(mapped.described)
+    report = {"neuron": {**asdict(summary), "over_operands": described}}
+    return report, neuron_view(summary, mapped, importance={})
 
 
 def _prompt_figures(

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from toytask_cli.cli.common import Report
-from toytask_cli.cli.console import out, percent, print_result, print_table
+from toytask_cli.cli.console import out, percent, print_result, print_table, task_texts
 from toytask_cli.cli.heatmap import cell_size, heatmap, largest
 
 if TYPE_CHECKING:
@@ -27,13 +27,16 @@ ROWS: dict[str, tuple[str, Callable[..., str]]] = {
 }
 
 
-def print_sparsity(report: Report, block: str, view: "RenderableType") -> None:
+def print_sparsity(
+    report: Report, block: str, view: "RenderableType", last: "RenderableType | None" = None
+) -> None:
     """Print the whole report on stdout.
 
     Args:
         report: as it was written.
         block: what the block of the sample holds, in words.
         view: the block's values for the sample's prompt.
+        last: what to show beside it, at the end.
     """
     _print_numbers(report)
     _print_neurons_by_tasks(report)
@@ -45,6 +48,8 @@ def print_sparsity(report: Report, block: str, view: "RenderableType") -> None:
     out().print(view)
     if "positions" in sample:
         _print_strongest(sample["positions"])
+    if last is not None:
+        out().print(last)
 
 
 def _print_numbers(report: Report) -> None:
@@ -54,7 +59,7 @@ def _print_numbers(report: Report) -> None:
         numbers = (column[key] for column in columns.values())
         rows.append([label, *("-" if n is None else format_number(n) for n in numbers)])
     print_result(f"{report['d_sae']:,} neurons on the {report['split']} split of {report['run']}")
-    print_table(["", *columns], rows)
+    print_table(["", "all", *task_texts(report["tasks"])], rows)
 
 
 def _print_neurons_by_tasks(report: Report) -> None:
@@ -84,7 +89,7 @@ def _legend(size: int, values: list[float]) -> str:
     if min(values) >= 0:
         return text
     has_colour = out().is_terminal and not out().no_color
-    return text + ("; orange above 0, blue below" if has_colour else "; the sign is not shown")
+    return text + ("; purple above 0, green below" if has_colour else "; the sign is not shown")
 
 
 def _print_strongest(positions: list[dict[str, Any]]) -> None:

@@ -9,7 +9,8 @@ from typing import cast
 
 from toytask_cli.cli.encoding_fallback import register_encoding_fallback
 
-TERMINAL_SIZE = re.compile(r"0*[1-9]\d{0,5}", re.ASCII)  # columns or lines
+TERMINAL_SIZES = ("COLUMNS", "LINES", "TERMINAL_WIDTH")  # environment variables
+SIZE = re.compile(r"0*[1-9]\d{0,5}", re.ASCII)
 
 
 class MessageStream(TextIOWrapper):
@@ -38,9 +39,9 @@ def prepare_streams() -> None:
         cast(TextIOWrapper, stream).reconfigure(errors=errors)
     buffer = os.fdopen(sys.stderr.fileno(), "wb", closefd=False)
     sys.stderr = MessageStream(buffer, sys.stderr.encoding, errors, line_buffering=True)
-    for name in ("COLUMNS", "LINES", "TERMINAL_WIDTH"):
-        if not TERMINAL_SIZE.fullmatch(os.environ.get(name, "")):
-            os.environ.pop(name, None)  # rich prints nothing in 0 columns, and fails on other texts
+    for variable in TERMINAL_SIZES:
+        if not SIZE.fullmatch(os.environ.get(variable, "")):
+            os.environ.pop(variable, None)  # rich prints nothing in 0 columns, and fails on others
 
 
 def _open_closed_streams() -> None:

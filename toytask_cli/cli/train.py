@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from toytask_cli.cli.common import Report, write_figures
+from toytask_cli.cli.completion import run_directory
 from toytask_cli.cli.console import (
     interval,
     percent,
@@ -16,28 +17,30 @@ from toytask_cli.cli.console import (
     print_result,
     print_table,
 )
-from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, with_fields_of
+from toytask_cli.cli.options import (
+    DeviceOption,
+    FiguresOption,
+    JsonOption,
+    PrecisionOption,
+    PresetOption,
+    RecipeOption,
+    with_fields_of,
+)
+from toytask_cli.cli.recipe_layers import resolve_layers
 from toytask_cli.errors import UsageError
-from toytask_cli.recipe import Recipe, checked_values, option_of, resolve
+from toytask_cli.recipe import Recipe, option_of
 
 if TYPE_CHECKING:
     import torch
 
+    from toytask_cli.runs.run import Run
     from toytask_cli.runs.session import Session
 
 
 @with_fields_of(Recipe)
 def train(
-    preset: Annotated[str, typer.Option(help="Recipe to start from: default or article.")] = (
-        "default"
-    ),
-    recipe: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="FILE.json",
-            help="Recipe fields that win over the preset; or a run's config.json.",
-        ),
-    ] = None,
+    preset: PresetOption = "default",
+    recipe: RecipeOption = None,
     data: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Data written by `toytask data --out DIR`.")
     ] = None,
@@ -49,10 +52,14 @@ def train(
     ] = None,
     resume: Annotated[
         Path | None,
-        typer.Option(metavar="RUN", help="Go on with an interrupted run; takes --epochs."),
+        typer.Option(
+            metavar="RUN",
+            help="Go on with an interrupted run; takes --epochs.",
+            autocompletion=run_directory,
+        ),
     ] = None,
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="auto, float32 or bfloat16.")] = "auto",
+    precision: PrecisionOption = "auto",
     figures: FiguresOption = True,
     json: JsonOption = False,
     *,
@@ -65,6 +72,7 @@ def train(
     Example: toytask train --device cuda --seed 1
     """
     from toytask_cli.device import find_device, find_precision
+    from toytask_cli.runs.run import Run
     from toytask_cli.runs.session import Session
 
     torch_device = find_device(device)
@@ -72,12 +80,13 @@ def train(
         others = {"recipe": recipe, "data": data, "out": out_dir}
         changed = {"preset": preset != "default", "precision": precision != "auto"}
         _refuse_beside_resume(overrides, {**others, **changed})
-        session = _resume(resume, overrides.get("epochs"), torch_device)
-        if session.is_finished:
-            _show_finished(session, figures, json)
+        run = Run.open(resume)
+        session = _resume(run, overrides.get("epochs"), torch_device)
+        if session is None or session.is_finished:
+            _show_finished(run, figures, json)
             return
     else:
-        full = _resolve(preset, recipe, data, overrides)
+        full = resolve_layers(preset, recipe, data, overrides)
         dtype = find_precision(precision, torch_device)
         session = Session.start(full, torch_device, dtype, out_dir)
     train_session(session, figures, json)
@@ -109,7 +118,7 @@ def train_session(session: "Session", figures: bool, json: bool) -> None:
         _show_trained(session, report, is_interrupted, json)
     finally:  # even if nobody reads stdout any more; last, so that a failure hides nothing
         if figures and "validation" in report:
-            write_figures(session.run, partial(_figures, session))
+            write_figures(session.run, partial(_figures, session.run))
         if is_interrupted:
             raise typer.Exit(exit_code)
 
@@ -130,35 +139,6 @@ def _show_trained(session: "Session", report: Report, is_interrupted: bool, json
     print_next(*(["train", "--resume"] if is_interrupted else after), session.run.path)
 
 
-def _resolve(
-    preset: str, recipe: Path | None, data: Path | None, overrides: dict[str, Any]
-) -> Recipe:
-    """Return the recipe: options beat data, data beats the recipe file, and that the preset."""
-    layers = []
-    if recipe is not None:
-        from toytask_cli.runs import files
-
-        with files.reading(recipe, "name a JSON file"):
-            values = files.read_object(recipe)
-        # A run's config.json holds its recipe beside what it was trained on.
-        values = values["recipe"] if isinstance(values.get("recipe"), dict) else values
-        layers.append(checked_values(Recipe, values, str(recipe)))
-    if data is not None:
-        from toytask_cli.runs.data_files import read_spec
-
-        spec = vars(read_spec(data))
-        for name in overrides.keys() & spec.keys():
-            if overrides[name] != spec[name]:
-                option = option_of(name)
-                raise UsageError(f"{option} is settled by {data}: leave it out, or --data")
-        layers.append(spec)
-    full = resolve(preset, *layers, overrides)
-    # A recipe file can hold the settings of the kind of SAE that --sae replaces.
-    for layer in [overrides] if "sae" in overrides else [*layers, overrides]:
-        full.check_settings(layer)
-    return full
-
-
 def _refuse_beside_resume(overrides: dict[str, Any], others: dict[str, Any]) -> None:
     names = [*(overrides.keys() - {"epochs"}), *(name for name, value in others.items() if value)]
     if names:
@@ -166,12 +146,20 @@ def _refuse_beside_resume(overrides: dict[str, Any], others: dict[str, Any]) -> 
         raise UsageError(f"--resume takes the run's own recipe: leave out {option}")
 
 
-def _resume(path: Path, epochs: int | None, device: "torch.device") -> "Session":
-    """Open a run at its last checkpoint; print what a new limit of epochs changes."""
-    from toytask_cli.runs.run import Run
-    from toytask_cli.runs.session import Session
+def _resume(run: "Run", epochs: int | None, device: "torch.device") -> "Session | None":
+    """Return the training at its last checkpoint; print what a new limit of epochs changes.
 
-    run = Run.open(path)
+    A finished run is whole without its checkpoint: then return None.
+    """
+    from toytask_cli.runs.session import Session, says_finished
+
+    if not run.checkpoint_file.exists() and says_finished(run):
+        if epochs is not None:
+            raise UsageError(
+                f"{run.path} has finished, and has no checkpoint to go on from: train anew with "
+                "--epochs"
+            )
+        return None
     before = run.config.recipe.epochs
     session = Session.resume(run, epochs, device)
     recipe = session.run.config.recipe
@@ -205,21 +193,21 @@ def _print_start(session: "Session") -> None:
         )
 
 
-def _show_finished(session: "Session", figures: bool, json: bool) -> None:
+def _show_finished(run: "Run", figures: bool, json: bool) -> None:
     """Say that there is nothing to train; draw the figures that an earlier end left out."""
+    report = run.read_report("train")
     if json:
-        print_json(session.run.read_report("train"))
-    epochs, path = session.trainer.progress.epoch, session.run.path
-    print_message(f"{path} has finished after {epochs} epochs: nothing to do")
-    print_next("eval", path)
-    if figures and not session.run.has_figure("accuracy"):
-        write_figures(session.run, partial(_figures, session))
+        print_json(run.complete_report(report))
+    print_message(f"{run.path} has finished after {report.get('epochs')} epochs: nothing to do")
+    print_next("eval", run.path)
+    if figures and not run.has_figure("accuracy"):
+        write_figures(run, partial(_figures, run))
 
 
-def _figures(session: "Session") -> dict[str, Any]:
+def _figures(run: "Run") -> dict[str, Any]:
     from toytask_cli.figures.training import draw_losses, draw_metrics
 
-    metrics, labels = session.run.read_metrics(), _labels()
+    metrics, labels = run.read_metrics(), _labels()
     return {"losses": draw_losses(metrics, labels), "accuracy": draw_metrics(metrics, labels)}
 
 

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from toytask_cli.analysis.ablation_report import left_and_kept, measured_on
-from toytask_cli.figures.style import COLOURS, panels, style
+from toytask_cli.figures.colours import COLOURS
+from toytask_cli.figures.style import panels, style
 
 Report = Mapping[str, Any]
 
@@ -38,11 +39,12 @@ def draw_curve(report: Report) -> Figure:
         x, y = controls.T
         axis.scatter(x, y, color=COLOURS["random"], s=18, label="random neurons", zorder=1)
         labels = {"before": "before", "after": f"this removal: {len(report['neurons'])} neurons"}
-        for when, marker, size in (("before", "X", 90), ("after", "*", 260)):
+        for when, marker, size in (("before", "s", 150), ("after", "*", 420)):
             x, y = _point(report, "test", _accuracies(report, when))
-            axis.scatter(
-                x, y, marker=marker, s=size, color=COLOURS[when], zorder=4, label=labels[when]
-            )
+            axis.scatter(  # hollow, for points of the curve can be there too
+                x, y, marker=marker, s=size, color="none", edgecolor=COLOURS[when], linewidth=1.8,
+                zorder=4, label=labels[when],
+            )  # fmt: skip
         _label_curve(axis, report)
         sns.despine(figure)
         return figure
@@ -51,13 +53,13 @@ def draw_curve(report: Report) -> Figure:
 def _label_curve(axis: Axes, report: Report) -> None:
     removed, kept = ", ".join(report["removed_tasks"]), ", ".join(report["kept_tasks"])
     axis.set(
-        title=f"{removed} removed, {kept} kept",
+        title=f"{removed} removed, {kept} kept: all tolerances",
         xlabel=f"accuracy left of {removed}{', the most' * (',' in removed)} (%)",
         ylabel=f"share kept of {kept}{', the least' * (',' in kept)} (%)",
         xlim=(-4, 104),
         ylim=(-4, 104),
     )
-    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+    axis.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelspacing=1)
 
 
 def _point(report: Report, split: str, accuracy: Mapping[str, float]) -> tuple[float, float]:
@@ -85,7 +87,9 @@ def draw_bars(report: Report) -> Figure:
         for column, when in enumerate(("before", "after"), start=-1):
             shares = np.array([[test[when][t]["accuracy"], *test[when][t]["ci95"]] for t in tasks])
             bars = _draw_bars(axis, column, shares, COLOURS[when], f"{when}, 95 %")
-            axis.bar_label(bars, fmt="%.1f", fontsize=8, padding=3)
+            axis.bar_label(bars, fmt="%.4g", fontsize=8, padding=3)
+            for bar in bars if when == "after" else ():
+                bar.set(hatch="///", edgecolor="white", linewidth=0)
         controls = [test["random_control"][task] for task in tasks]
         shares = np.array(
             [[control[key] for key in ("mean", "min", "max")] for control in controls]
@@ -93,7 +97,7 @@ def draw_bars(report: Report) -> Figure:
         _draw_bars(axis, 1, shares, COLOURS["random"], "random, range")
         axis.set_xticks(range(len(tasks)), labels=tasks)
         axis.set(
-            title=f"{report['removed_task']} removed: {len(report['neurons'])} neurons",
+            title=f"before and after {report['removed_task']} is removed",
             ylabel=f"exact match on {measured_on(report)} (%)",
             ylim=(0, 119),
         )

@@ -7,7 +7,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from toytask_cli.figures.style import COLOURS, GUIDE, panels, style
+from toytask_cli.figures.colours import COLOURS
+from toytask_cli.figures.style import GUIDE, panels, style
 
 Report = Mapping[str, Any]
 

@@ -37,7 +37,7 @@ def draw_attention(title: str, patterns: Sequence[AttentionPattern]) -> Figure:
             axis.set_title(f"head {head}", fontsize=10)
         bar = figure.colorbar(image, ax=axes, aspect=30, pad=0.02, panchor=False)
         bar.set_label("attention weight", fontsize=9)
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(f"attention for {title}", fontsize=12)
         units = "; numbers in %" if has_numbers else ""
         figure.supxlabel(
             f"rows: the token that attends; columns: the token attended to{units}", fontsize=9
@@ -52,14 +52,14 @@ def _draw_head(
     image = axis.imshow(weights, cmap=ATTENTION_COLOURS, vmin=0, vmax=1)
     axis.set_anchor("W")  # in line with the wider heatmaps above and below
     axis.grid(visible=False)
-    axis.tick_params(length=0, labelsize=8)
+    axis.tick_params(length=0, labelsize=9)
     axis.set_xticks(range(len(key_tokens)), labels=key_tokens)
     axis.set_yticks([])
     for (query, key), weight in np.ndenumerate(weights):
         if has_numbers and weight >= 0.005:
-            colour = "white" if weight > DARK else "0.3"
+            colour = "white" if weight > DARK else "black"
             text = f"{100 * weight:.0f}"
-            axis.text(key, query, text, ha="center", va="center", fontsize=7, color=colour)
+            axis.text(key, query, text, ha="center", va="center", fontsize=9, color=colour)
     return image
 
 

@@ -9,7 +9,8 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from toytask_cli.figures.style import RIGHT, WRONG, rows_of_panels, style
+from toytask_cli.figures.colours import RIGHT, WRONG
+from toytask_cli.figures.style import rows_of_panels, style
 
 MAX_CELLS = 100  # on a side
 
@@ -41,7 +42,7 @@ def draw_correctness(correctness: Mapping[str, NDArray[np.int8]]) -> Figure:
             _label_operands(axis.set_yticks, size, len(shares))
         are_shares = len(pairs) > MAX_CELLS**2
         scale = "share right: 1 (blue) to 0 (red)" if are_shares else "right (blue), wrong (red)"
-        figure.suptitle(f"{scale}, not measured (white)", fontsize=10)
+        figure.suptitle(f"answers over both operands: {scale}, not measured (white)", fontsize=11)
         return figure
 
 

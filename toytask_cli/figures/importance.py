@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import SymmetricalLogLocator
 from numpy.typing import NDArray
 
+from toytask_cli.figures.colours import TASK_LINES, TASK_MARKERS
 from toytask_cli.figures.pairs import pair_panels
 from toytask_cli.figures.style import GUIDE, panels, style
 
@@ -16,7 +17,7 @@ Array = NDArray[np.float32]
 
 LINEAR = 1e-6  # nats; scales are linear up to this size, and logarithmic beyond it
 LABELLED = 5  # neurons named for either task
-LABEL_WIDTH, LABEL_HEIGHT = 0.08, 0.028  # in fractions of a panel
+LABEL_WIDTH, LABEL_HEIGHT = 0.08, 0.034  # in fractions of a panel
 
 
 def draw_importance_pairs(names: Sequence[str], importance: Array) -> Figure:
@@ -27,33 +28,47 @@ def draw_importance_pairs(names: Sequence[str], importance: Array) -> Figure:
         for x, y, axis in task_pairs:
             for task, name in enumerate(names):
                 shown = (main_task == task) & (importance[[x, y]] != 0).any(axis=0)
-                points = importance[x, shown], importance[y, shown]
-                axis.scatter(*points, s=16, alpha=0.6, linewidth=0, label=f"most for {name}")
+                axis.scatter(
+                    importance[x, shown], importance[y, shown], s=18, alpha=0.6, linewidth=0,
+                    marker=TASK_MARKERS[task], label=f"most for {name}",
+                )  # fmt: skip
             axis.axline((0, 0), slope=1, **GUIDE)
-            axis.set(xlabel=f"importance for {names[x]}", ylabel=f"importance for {names[y]}")
+            axis.set(xlabel=f"for {names[x]} (nats)", ylabel=f"for {names[y]} (nats)")
             _use_log_scales(axis)
             _label_top_neurons(axis, importance[x], importance[y])
         handles = axis.get_legend_handles_labels()
         figure.legend(*handles, loc="outside lower center", ncols=len(names))
-        figure.suptitle("mean loss increase when a neuron is removed (nats)", fontsize=11)
+        figure.suptitle(
+            "importance of each neuron: mean loss increase\nwhen it alone is removed", fontsize=11
+        )
         return figure
 
 
 def draw_importance_curve(
-    names: Sequence[str], importance: Array, low: Array, high: Array
+    names: Sequence[str], importance: Array, interval: tuple[Array, Array] | None
 ) -> Figure:
-    """Draw each task's neurons in order of importance, with 95 % intervals, [task, d_sae]."""
+    """Draw each task's neurons in order of importance, with 95 % intervals if there are any.
+
+    Args:
+        names: of the tasks.
+        importance: [task, d_sae] nats.
+        interval: the lower and the upper ends, [task, d_sae] each.
+    """
     with style():
         figure, (axis,) = panels(1, width=7)
-        for name, values, bottom, top in zip(names, importance, low, high, strict=True):
+        for task, name in enumerate(names):
+            values = importance[task]
             order = np.argsort(-values)[: np.count_nonzero(values > 0)]
             rank = np.arange(1, len(order) + 1)
-            axis.plot(rank, values[order], linewidth=1.5, label=f"{name} ({len(order):,} above 0)")
-            axis.fill_between(rank, bottom[order], top[order], alpha=0.25, linewidth=0)
+            label, line = f"{name} ({len(order):,} above 0)", TASK_LINES[task]
+            axis.plot(rank, values[order], linewidth=1.5, linestyle=line, label=label)
+            if interval:
+                low, high = (ends[task, order] for ends in interval)
+                axis.fill_between(rank, low, high, alpha=0.25, linewidth=0)
         axis.set_xlim(left=0.9, right=max(2, importance.shape[1]))
         axis.set(
-            title="neurons in order of importance, with 95 % intervals",
-            xlabel="rank",
+            title=f"neurons in order of importance{', with 95 % intervals' if interval else ''}",
+            xlabel="rank of the neuron for the task",
             ylabel="importance (nats)",
             xscale="log",
         )

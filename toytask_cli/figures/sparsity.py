@@ -8,9 +8,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 from numpy.typing import NDArray
 
+from toytask_cli.figures.colours import COLOURS, TASK_LINES
 from toytask_cli.figures.data import ActivationMap
 from toytask_cli.figures.pairs import pair_panels
-from toytask_cli.figures.style import COLOURS, GUIDE, SIGNED_COLOURS, panels, style
+from toytask_cli.figures.style import GUIDE, SIGNED_COLOURS, panels, style
 
 Array = NDArray[np.float32]
 
@@ -18,7 +19,7 @@ DENSITY_BINS = 40
 
 
 def draw_activations(title: str, maps: Sequence[ActivationMap]) -> Figure:
-    """Draw a strip for each hook point, a row for each position: red above zero, blue below."""
+    """Draw a strip for each hook point, a row for each position."""
     with style():
         heights = [len(strip.positions) + 1.2 for strip in maps]
         figure = Figure(figsize=(11, 0.34 * sum(heights) + 0.6), layout="constrained")
@@ -37,7 +38,7 @@ def draw_activations(title: str, maps: Sequence[ActivationMap]) -> Figure:
             axis.set_yticks(range(len(strip.positions)), labels=list(strip.positions))
             axis.grid(False)
             figure.colorbar(image, ax=axis, pad=0.01, aspect=8)
-        figure.suptitle(title, fontsize=12)
+        figure.suptitle(f"activations for {title}: purple above zero, green below", fontsize=12)
         figure.supxlabel(
             "dimension (encoder, decoder, recon) or neuron (sae-pre, sae)", fontsize=10
         )
@@ -69,12 +70,12 @@ def draw_density(names: Sequence[str], density: Array) -> Figure:
     with style():
         figure, (axis,) = panels(1, width=7)
         bins = np.linspace(np.log10(_smallest(density)), 0, DENSITY_BINS + 1)
-        for name, row in zip(names, density, strict=True):
+        for name, row, line in zip(names, density, TASK_LINES, strict=False):
             counts, _ = np.histogram(np.log10(row[row > 0]), bins)
             silent = f"{int((row == 0).sum()):,} never fire"
-            axis.stairs(counts, bins, linewidth=1.6, label=f"{name} ({silent})")
+            axis.stairs(counts, bins, linewidth=1.6, linestyle=line, label=f"{name} ({silent})")
         axis.set(
-            title="how often neurons fire",
+            title="neurons by how often they fire",
             xlabel="log10 of density (share of the task's positions)",
             ylabel="neurons",
         )
@@ -93,12 +94,16 @@ def draw_density_pairs(names: Sequence[str], density: Array) -> Figure:
             points = shown[x], shown[y]
             axis.scatter(*points, s=14, alpha=0.5, linewidth=0, color=COLOURS["neurons"])
             axis.plot([zero, 1], [zero, 1], **GUIDE)
-            axis.set(xscale="log", yscale="log", xlabel=names[x], ylabel=names[y])
+            axis.set(xscale="log", yscale="log")
+            axis.set(xlabel=f"density in {names[x]}", ylabel=f"density in {names[y]}")
             for scale in (axis.xaxis, axis.yaxis):
                 powers = 10.0 ** np.arange(np.ceil(np.log10(_smallest(density))), 1)
                 scale.set_ticks([zero, *powers], labels=["0", *(f"{p:g}" for p in powers)])
                 scale.set_minor_locator(NullLocator())
-        figure.suptitle("share of each task's positions where a neuron fires", fontsize=11)
+        figure.suptitle(
+            "how often each neuron fires:\ndensity, the share of a task's answer positions",
+            fontsize=11,
+        )
         return figure
 
 

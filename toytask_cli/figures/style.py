@@ -1,4 +1,4 @@
-"""One look for all figures: panels, colours, PNG files."""
+"""One look for all figures: panels, palettes, PNG files."""
 
 import io
 from collections.abc import Iterator
@@ -9,25 +9,19 @@ import matplotlib
 import numpy as np
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from PIL import Image
+
+from toytask_cli.figures.colours import MAP_COLOURS, TASK_COLOURS
 
 WIDTH = 5.0  # inches of one panel
 HEIGHT = 3.8
 COLUMNS = 3
 
-# A colour means the same thing in every figure. Tasks take the palette's colours in their order.
-COLOURS = {
-    "train": "#63b4c4",
-    "validation": "#17677c",
-    "test": "#b8860b",
-    "before": "#565656",
-    "after": "#ad1457",
-    "random": "#b5b5b5",
-    "neurons": "#62628a",
-}
-WRONG, RIGHT = "#b2182b", "#a9cce3"
-SIGNED_COLOURS = "RdBu_r"  # red above zero, blue below
+SIGNED_COLOURS = "PRGn_r"  # purple above zero, green below
 ATTENTION_COLOURS = "Purples"
+ACTIVATION_COLOURS = LinearSegmentedColormap.from_list("activation", MAP_COLOURS)
 # A line to compare points with.
 GUIDE: dict[str, Any] = {"color": "0.6", "linewidth": 0.8, "linestyle": ":"}
 
@@ -39,7 +33,7 @@ def style() -> Iterator[None]:
         matplotlib.rc_context(),
         sns.axes_style("whitegrid"),
         sns.plotting_context("notebook", font_scale=0.9),
-        sns.color_palette("deep"),
+        sns.color_palette(TASK_COLOURS),
     ):
         yield
 
@@ -64,6 +58,10 @@ def rows_of_panels(n: int, *, width: float, height: float) -> tuple[Figure, list
 
 def png(figure: Figure) -> bytes:
     """Return the figure as a PNG file; the same figure gives the same bytes."""
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130, metadata={"Software": None})
+    drawn, buffer = io.BytesIO(), io.BytesIO()
+    figure.savefig(drawn, format="png", dpi=130)
+    # A palette of 256 colours makes the file a third as large.
+    image = Image.open(drawn).convert("RGB")
+    quantized = image.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    quantized.save(buffer, format="png")
     return buffer.getvalue()

@@ -14,7 +14,8 @@ from matplotlib.ticker import (
     SymmetricalLogLocator,
 )
 
-from toytask_cli.figures.style import COLOURS, rows_of_panels, style
+from toytask_cli.figures.colours import COLOURS, TASK_LINES
+from toytask_cli.figures.style import rows_of_panels, style
 
 Record = Mapping[str, Any]
 
@@ -28,27 +29,38 @@ def draw_losses(metrics: Sequence[Record], labels: Mapping[str, str]) -> Figure:
     """
     terms = list(metrics[0]["train"])
     with style():
-        figure, axes = rows_of_panels(len(terms), width=4.4, height=3.2)
+        figure, axes = rows_of_panels(len(terms), width=3.4, height=2.6)
         for term, axis in zip(terms, axes, strict=True):
             values = []
-            for split in ("train", "validation"):
+            for split, line in (("train", "--"), ("validation", "-")):
                 points = [(m["epoch"], m[split][term]) for m in metrics if m[split]]
-                axis.plot(*zip(*points, strict=True), label=split, color=COLOURS[split], lw=1.4)
+                axis.plot(
+                    *zip(*points, strict=True), line, label=split, color=COLOURS[split], lw=1.4
+                )
                 values += [value for _, value in points]
             axis.set(title=labels.get(term, term), xlabel="epoch")
-            _use_log_scale(axis, has_zeros=min(values) <= 0)
+            _use_log_scale(axis, values)
             _mark_epochs(axis, metrics)
-        axes[0].legend()
-        sns.despine(figure)
+        figure.suptitle("the loss and its terms in training, by epoch", fontsize=12)
+        _add_legend(figure, axes[0])
         return figure
 
 
-def _use_log_scale(axis: Axes, has_zeros: bool) -> None:
-    """Use a log scale, linear around zero if it is needed, with plain numbers at 1, 2 and 5."""
-    axis.set_yscale("symlog" if has_zeros else "log")
-    locator: Locator = LogLocator(subs=(1, 2, 5))
-    if has_zeros:
-        locator = SymmetricalLogLocator(axis.yaxis.get_transform(), subs=(1, 2, 5))
+def _add_legend(figure: Figure, axis: Axes) -> None:
+    """Explain the lines of a panel below all of them."""
+    sns.despine(figure)
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+
+
+def _use_log_scale(axis: Axes, values: Sequence[float]) -> None:
+    """Use a log scale, linear around zero if it is needed, with plain numbers at few ticks."""
+    low, high = min(values), max(values)
+    axis.set_yscale("log" if low > 0 else "symlog")
+    steps = (1.0, 2.0, 5.0) if low > 0 and high / low < 1000 else (1.0,)
+    locator: Locator = LogLocator(subs=steps)
+    if low <= 0:
+        locator = SymmetricalLogLocator(axis.yaxis.get_transform(), subs=steps)
     axis.yaxis.set_major_locator(locator)
     axis.yaxis.set_major_formatter("{x:g}")
     axis.yaxis.set_minor_formatter(NullFormatter())
@@ -65,20 +77,21 @@ def draw_metrics(metrics: Sequence[Record], labels: Mapping[str, str]) -> Figure
     epochs = [m["epoch"] for m in validated]
     names = [name for name in validated[0]["validation"] if name not in metrics[0]["train"]]
     with style():
-        figure, axes = rows_of_panels(len(names), width=4.4, height=3.6)
+        figure, axes = rows_of_panels(len(names), width=3.4, height=2.9)
         for name, axis in zip(names, axes, strict=True):
             values = [m["validation"][name] for m in validated]
-            axis.set(title=f"{labels.get(name, name)}, on validation", xlabel="epoch")
+            axis.set(title=labels.get(name, name), xlabel="epoch")
             if isinstance(values[0], Mapping):
-                for task in values[0]:
-                    axis.plot(epochs, [100 * value[task] for value in values], label=task)
-                axis.set(ylabel="%", ylim=(-2, 102))
+                for task, line in zip(values[0], TASK_LINES, strict=False):
+                    shares = [100 * value[task] for value in values]
+                    axis.plot(epochs, shares, linestyle=line, label=task)
+                axis.set(ylabel="right answers (%)", ylim=(-2, 102))
             else:
                 axis.plot(epochs, values, color=COLOURS["validation"])
                 axis.set_ylim(bottom=0)
             _mark_epochs(axis, metrics)
-        axes[0].legend()
-        sns.despine(figure)
+        figure.suptitle("measured on validation examples, by epoch", fontsize=12)
+        _add_legend(figure, axes[0])
         return figure
 
 

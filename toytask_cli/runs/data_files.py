@@ -47,7 +47,7 @@ def read_spec(directory: Path) -> DataSpec:
         ToytaskError: a file is missing, cut, foreign or changed.
     """
     source, path = directory / MANIFEST, directory / TOKENS
-    hint = f"write the data again with `toytask data --out {directory}`"
+    hint = f"write the data again with `toytask data --out {paths.as_typed(directory)}`"
     with files.reading(source, hint):
         values = files.read_json(source)
         spec = DataSpec.from_json(files.object_at(values, "spec"), "spec")

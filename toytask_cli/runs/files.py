@@ -24,12 +24,12 @@ CHECKSUM = "sha256"  # the key of the checksum
 MAX_JSON_BYTES = 2**25
 MAX_JSON_DEPTH = 16
 
+READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 HINTS = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room on the disk",
-    errno.EROFS: "work on a copy of your own",
-    errno.EACCES: "work on a copy of your own",
     errno.ENOENT: "its directory is gone",
+    **dict.fromkeys(READ_ONLY, "work on a copy of your own"),
     errno.EEXIST: "move it away, or use another name",
 }
 NO_FSYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)  # of file systems that cannot wait
@@ -39,6 +39,10 @@ class WriteError(ToytaskError):
     """The system refuses to write a file."""
 
 
+class ReadOnlyError(WriteError):
+    """The user may not write there."""
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn the system's refusal to write `path` into a `WriteError`."""
@@ -46,12 +50,13 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         hint = HINTS.get(error.errno or 0, "check that this path can be written to")
-        raise WriteError(f"cannot write {path} ({error.strerror or error}): {hint}") from error
+        kind = ReadOnlyError if error.errno in READ_ONLY else WriteError
+        raise kind(f"cannot write {path} ({error.strerror or error}): {hint}") from error
 
 
 @contextmanager
-def reading(path: Path, hint: str) -> Iterator[None]:
-    """Add `path` and the next step to any error, which becomes a plain ToytaskError."""
+def reading(path: Path | str, hint: str) -> Iterator[None]:
+    """Add the source and the next step to any error, which becomes a plain ToytaskError."""
     try:
         yield
     except OSError as error:
@@ -112,9 +117,23 @@ def write_json(path: Path, values: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: a number is not finite.
     """
-    complete = {"schema_version": SCHEMA_VERSION, **values, CHECKSUM: sha256_of(values)}
-    write_bytes(path, json.dumps(complete, indent=2).encode() + b"\n")
+    complete = with_checksum(values)
+    write_bytes(path, json_bytes(complete))
     return complete
+
+
+def with_checksum(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an object as it is written: with its schema version and checksum.
+
+    Raises:
+        ValueError: a number is not finite.
+    """
+    return {"schema_version": SCHEMA_VERSION, **values, CHECKSUM: sha256_of(values)}
+
+
+def json_bytes(values: Mapping[str, Any]) -> bytes:
+    """Return an object as the contents of a JSON file."""
+    return json.dumps(values, indent=2).encode() + b"\n"
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -135,21 +154,39 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """Read any JSON object of finite numbers."""
+    """Read any JSON object of finite numbers that gives no key twice."""
     return parse_object(read_bytes(path, MAX_JSON_BYTES))
 
 
-def parse_object(text: str | bytes) -> dict[str, Any]:
-    """Parse a JSON object of finite numbers, not nested too deep to be walked through."""
+def parse_object(text: str | bytes, first_line: int = 1) -> dict[str, Any]:
+    """Parse a JSON object of finite numbers, not nested too deep to be walked through.
+
+    Args:
+        text: the JSON.
+        first_line: the line of a file that the text begins at, to name in an error.
+    """
     try:
-        values = json.loads(text)
+        values = json.loads(text, object_pairs_hook=_without_repeats)
         json.dumps(values, allow_nan=False)  # refuses NaN and 1e999, which the parser accepts
+    except json.JSONDecodeError as error:
+        at = f"line {first_line + error.lineno - 1}, column {error.colno}"
+        raise ToytaskError(f"cut or not JSON ({at}: {error.msg})") from error
     except (ValueError, RecursionError) as error:
         raise ToytaskError("cut or not JSON") from error
     if not isinstance(values, dict):
         raise ToytaskError("not a JSON object")
     if _is_deeper(values, MAX_JSON_DEPTH):
         raise ToytaskError("nested too deep")
+    return values
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return an object's pairs as a dict; refuse a key that is given twice, where one would win."""
+    values: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in values:
+            raise ToytaskError(f"key {short_repr(key)} is given twice")
+        values[key] = value
     return values
 
 

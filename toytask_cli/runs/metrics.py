@@ -86,7 +86,7 @@ def read_metrics(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
 
 
 def _parse_record(line: bytes, epoch: int) -> dict[str, Any]:
-    record = files.parse_object(line[:MAX_LINE_BYTES])
+    record = files.parse_object(line[:MAX_LINE_BYTES], epoch)
     seconds = record.get("seconds")
     if record.get("epoch") != epoch or type(seconds) is not float or seconds < 0:
         raise ToytaskError(f"line {epoch} is not of epoch {epoch}")

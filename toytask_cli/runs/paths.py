@@ -1,14 +1,18 @@
-"""Paths of runs: numbered under `runs/`, or the reference run; and names of ablations."""
+"""Paths of runs: under `runs/`, or the reference run; and names of ablations."""
 
 import re
+import shlex
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 
 from toytask_cli.errors import ToytaskError
-from toytask_cli.runs.files import writing
+from toytask_cli.runs.files import WriteError, writing
 
 RUNS = Path("runs")
-REFERENCE = RUNS / "reference"
+STUDY_PREFIX = "study-"
+# The first there is, the second in the wheel; written into only if the user names it.
+REFERENCES = (RUNS / "reference", Path(__file__).parents[1] / "reference")
 CONFIG = "config.json"
 MODEL = "model.safetensors"
 TRAIN_FIRST = "train a model with `toytask train`"
@@ -17,19 +21,24 @@ TRAIN_FIRST = "train a model with `toytask train`"
 ABLATION_NAME = re.compile(r"(?!validation|(importance|sample|trained)$|.*-sample$)\w[\w.+-]*")
 
 
-def create_numbered(root: Path) -> Path:
+def create_numbered(root: Path, prefix: str = "") -> Path:
     """Create the directory of the next free number; mkdir succeeds for one process only."""
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        last = max((int(path.name) for path in root.iterdir() if path.name.isdecimal()), default=0)
-        for number in count(last + 1):
-            path = root / f"{number:02d}"
+        for number in count(max(numbered(root, prefix), default=0) + 1):
+            path = root / f"{prefix}{number:02d}"
             try:
                 path.mkdir()
                 break
             except FileExistsError:
                 continue
     return path
+
+
+def numbered(root: Path, prefix: str) -> dict[int, Path]:
+    """Return number → path of what is named `<prefix>01` and so on under a directory."""
+    names = {path.name.removeprefix(prefix): path for path in root.glob(f"{prefix}*")}
+    return {int(number): path for number, path in names.items() if number.isdecimal()}
 
 
 def create_empty(path: Path) -> Path:
@@ -50,36 +59,63 @@ def create_empty(path: Path) -> Path:
 
 
 def newest() -> Path:
-    """Return the run with the highest number, one with weights if there is any, else the reference.
+    """Return the newest run under `runs/`, or the reference if there is no other.
 
     Raises:
         ToytaskError: there is no run at all.
     """
-    numbered = [run for run in _runs() if run.name.isdecimal()]
-    if numbered:
-        return max(numbered, key=lambda run: ((run / MODEL).exists(), int(run.name)))
-    if REFERENCE.is_dir():
-        return REFERENCE
+    if runs := known_runs():
+        return runs[-1]
     raise ToytaskError(f"there is no run under {RUNS}/ yet: {TRAIN_FIRST}")
 
 
-def known_runs() -> str:
-    """Name the last few runs, or the command that makes one."""
-    runs = [str(run) for run in _runs()]
+def known_runs() -> list[Path]:
+    """Return the reference and the runs under `runs/`, the newest last.
+
+    Runs without weights come before all others. A run is as old as its weights.
+    """
+    try:
+        runs = {config.parent for config in RUNS.glob(f"*/{CONFIG}")}
+        references = [run for run in reversed(REFERENCES) if (run / CONFIG).exists()]
+    except OSError:
+        return []
+    return references + sorted(runs.difference(REFERENCES), key=_newness)
+
+
+def _newness(run: Path) -> tuple[bool, int, int, str]:
+    """Return a key to sort runs by; of two that are equally old, the larger number is newer."""
+    for file in (MODEL, CONFIG):
+        with suppress(OSError):
+            return file == MODEL, (run / file).stat().st_mtime_ns, len(run.name), run.name
+    return False, 0, 0, run.name
+
+
+def known_in_words() -> str:
+    """Name the newest few runs, or the command that makes one."""
+    runs = [str(run) for run in known_runs()]
     return f"there are {', '.join(runs[-5:])}" if runs else TRAIN_FIRST
 
 
-def _runs() -> list[Path]:
-    try:
-        return sorted(config.parent for config in RUNS.glob(f"*/{CONFIG}"))
-    except OSError:
-        return []
+def ablation_names(run: Path) -> list[str]:
+    """Return the names of a run's ablations, in order; files of other names are ignored."""
+    stems = (path.stem for path in (run / "ablations").glob("*.json"))
+    return sorted(filter(ABLATION_NAME.fullmatch, stems))
+
+
+def report_names(run: Path) -> list[str]:
+    """Return the names of a run's reports, in order."""
+    return sorted(path.stem for path in (run / "reports").glob("*.json"))
+
+
+def as_typed(path: Path) -> str:
+    """Return a path as it can be typed into a shell: quoted, and never like an option."""
+    return shlex.quote(f"./{path}" if str(path).startswith("-") else str(path))
 
 
 def check_not_link(path: Path) -> None:
-    """Raise a ToytaskError for a link, through which a write would leave the run."""
+    """Raise a WriteError for a link, through which a write would leave the run."""
     if path.is_symlink():
-        raise ToytaskError(f"{path} is a link, through which nothing is written: remove it")
+        raise WriteError(f"{path} is a link, through which nothing is written: remove it")
 
 
 def check_ablation_name(name: str) -> None:

@@ -9,9 +9,9 @@ runs/01/
   ablations/               sets of neurons, bound to the weights by their sha256
   attacks/                 the controls of its attacks, each a run of its own
   figures/
+  report.html              all of it on one page
 """
 
-import shlex
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -44,12 +44,14 @@ class Run:
 
     def __init__(self, path: Path, config: Config):
         self.path = path
+        self.name = str(path)  # as reports name it; a run can be trained in another place
         self.config = config
+        self.is_protected = False  # whether commands write into a copy: nobody named this run
         self.config_file = path / paths.CONFIG
         self.model_file = path / paths.MODEL
         self.checkpoint_file = path / "checkpoint.safetensors"
         self.metrics_file = path / "metrics.jsonl"
-        self.shell_path = shlex.quote(str(path))  # as it can be typed into a shell
+        self.shell_path = paths.as_typed(path)
         resume = f"`toytask train --resume {self.shell_path}`"
         self.weights_hint = f"go on with {resume}, train anew, or name another run"
 
@@ -67,14 +69,17 @@ class Run:
     @classmethod
     def open(cls, path: Path | None) -> "Run":
         """Open a run; None opens the newest that has weights, else `runs/reference`."""
+        is_named = path is not None
         path = paths.newest() if path is None else path
         source = path / paths.CONFIG
         if not path.is_dir():
-            raise ToytaskError(f"there is no run at {path}: {paths.known_runs()}")
+            raise ToytaskError(f"there is no run at {path}: {paths.known_in_words()}")
         if not source.exists():
-            raise ToytaskError(f"{path} is no run (no {paths.CONFIG}): {paths.known_runs()}")
+            raise ToytaskError(f"{path} is no run (no {paths.CONFIG}): {paths.known_in_words()}")
         with files.reading(source, "name another run, or train anew with `toytask train`"):
-            return cls(path, Config.from_json(files.read_json(source)))
+            run = cls(path, Config.from_json(files.read_json(source)))
+        run.is_protected = not is_named and path in paths.REFERENCES
+        return run
 
     def create_folders(self) -> None:
         """Create the output folders now, so that a long job fails early."""
@@ -169,6 +174,14 @@ class Run:
 
     # Reports
 
+    def complete_report(self, report: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a report as it is written: bound to the weights, with a checksum."""
+        bound = {"run": self.name, "weights_sha256": self.weights_sha256(), **report}
+        try:
+            return files.with_checksum(bound)
+        except ValueError as error:
+            raise self._overflow() from error
+
     def write_report(self, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
         """Write `reports/<name>.json`, bound to the weights; return what was written."""
         return self._write_bound("reports", name, report)
@@ -201,9 +214,8 @@ class Run:
         return report
 
     def ablation_names(self) -> list[str]:
-        """Return the names of the ablations, in order; files of other names are ignored."""
-        stems = (path.stem for path in (self.path / "ablations").glob("*.json"))
-        return sorted(filter(paths.ABLATION_NAME.fullmatch, stems))
+        """Return the names of the ablations, in order."""
+        return paths.ablation_names(self.path)
 
     def write_tensors(self, name: str, tensors: Mapping[str, Tensor]) -> None:
         """Write `reports/<name>.safetensors`, bound to the weights."""
@@ -221,11 +233,10 @@ class Run:
         return tensors
 
     def _write_bound(self, folder: str, name: str, report: Mapping[str, Any]) -> dict[str, Any]:
-        bound = {"run": str(self.path), "weights_sha256": self.weights_sha256(), **report}
-        try:
-            return files.write_json(self._folder(folder) / f"{name}.json", bound)
-        except ValueError as error:
-            raise self._overflow() from error
+        complete = self.complete_report(report)
+        path = self._folder(folder) / f"{name}.json"
+        files.write_bytes(path, files.json_bytes(complete))
+        return complete
 
     def _read_bound(self, path: Path, hint: str) -> dict[str, Any]:
         expected = self.weights_sha256()
@@ -248,3 +259,9 @@ class Run:
     def has_figure(self, name: str) -> bool:
         """Return whether `figures/<name>.png` exists."""
         return (self.path / "figures" / f"{name}.png").exists()
+
+    def write_page(self, html: bytes) -> Path:
+        """Write `report.html`; return its path."""
+        path = self.path / "report.html"
+        files.write_bytes(path, html)
+        return path

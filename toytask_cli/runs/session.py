@@ -116,11 +116,7 @@ class Session:
     @property
     def is_finished(self) -> bool:
         """Whether the run is trained to its end and its report is written."""
-        try:
-            status = self.run.read_report("train").get("status")
-        except ToytaskError:
-            return False
-        return self.trainer.is_over and status == FINISHED
+        return self.trainer.is_over and says_finished(self.run)
 
     def train(
         self,
@@ -200,6 +196,14 @@ class Session:
             "tasks": {name: asdict(task) for name, task in scores.items()},
             "definitions": DEFINITIONS,
         }
+
+
+def says_finished(run: Run) -> bool:
+    """Return whether a run has weights, and a report that says that its training has ended."""
+    try:
+        return run.read_report("train").get("status") == FINISHED
+    except ToytaskError:
+        return False
 
 
 def _flush_denormals() -> None:

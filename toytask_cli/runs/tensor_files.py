@@ -62,7 +62,7 @@ def check_layout(tensors: Tensors, expected: Tensors, source: Path) -> None:
 def _split(content: bytes) -> tuple[dict[str, Any], memoryview]:
     """Split a safetensors file into its header and its data."""
     start = 8 + int.from_bytes(content[:8], "little")
-    return json.loads(content[8:start]), memoryview(content)[start:]
+    return parse_object(content[8:start]), memoryview(content)[start:]
 
 
 def _checksum(header: Any, data: memoryview, metadata: Mapping[str, Any]) -> str:

@@ -2,9 +2,8 @@
 
 *Learn*: constant rate after a warm-up, β off, until validation says that every task is learnt, or
 until just enough epochs are left for the second phase. *Separate*: β on, α raised, the rate falling
-linearly to zero. β silences most neurons at first; without the larger α, one of four tasks can end
-with too few neurons to be written from the reconstruction alone. A second phase that begins before
-sums have generalised freezes the run there.
+linearly to zero. With the larger α, x has little outside the reconstruction by which a removed task
+could be written. A second phase that begins before sums have generalised freezes the run there.
 """
 
 from collections.abc import Iterable

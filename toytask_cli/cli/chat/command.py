@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from toytask_cli.cli.options import DeviceOption, RunArgument, SeedOption
+from toytask_cli.cli.completion import ablation_of_run
+from toytask_cli.cli.options import DeviceOption, RunArgument, SeedOption, split_all
 
 
 def chat(
@@ -14,7 +15,9 @@ def chat(
     ablation: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME", help="Put this ablation beside the model as trained; may be repeated."
+            metavar="NAMES",
+            help="Put these ablations beside the model as trained, separated by commas.",
+            autocompletion=ablation_of_run,
         ),
     ] = None,
     beside: Annotated[
@@ -45,7 +48,7 @@ def chat(
     # For a single prompt, waiting for other threads would cost more than it saves.
     torch.set_num_threads(1)
     session = Chat(*open_run(run, device), seed)
-    for name in ablation or []:
+    for name in split_all(ablation):
         session.add_ablation(name)
     for path in beside or []:
         session.add_run(path)

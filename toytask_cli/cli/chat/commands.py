@@ -9,12 +9,14 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
+from toytask_cli.analysis.atlas import map_neuron
 from toytask_cli.analysis.generate import generate
 from toytask_cli.analysis.neurons import explain, neuron_summary
 from toytask_cli.analysis.select import removed_indices
 from toytask_cli.cli.chat.session import BY_HAND, TRAINED, Chat
-from toytask_cli.cli.chat.view import answers_view, neuron_view, score_view, tokens_view
+from toytask_cli.cli.chat.view import answers_view, score_view, tokens_view
 from toytask_cli.cli.console import print_message
+from toytask_cli.cli.neuron_view import neuron_view
 from toytask_cli.errors import ToytaskError, UsageError, shorten, unknown_choice
 
 MAX_DIGITS = 10  # of a typed number; Python refuses to read some thousands
@@ -134,7 +136,8 @@ def _neuron(chat: Chat, args: list[str]) -> RenderableType:
     importance, note = _known_importance(chat)
     number = _parse_neuron(args[0])
     neuron = neuron_summary(chat.model, chat.grid, chat.unseen_examples, number)
-    return Group(neuron_view(neuron, importance), note)
+    mapped = map_neuron(chat.all_operands, number)
+    return Group(neuron_view(neuron, mapped, importance), note)
 
 
 def _known_importance(chat: Chat) -> tuple[Mapping[str, Tensor], Text]:

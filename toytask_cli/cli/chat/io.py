@@ -112,7 +112,7 @@ def state_directory() -> Path:
 
 
 def answer_lines(chat: Chat, as_json: bool) -> bool:
-    """Answer standard input to its end, one prompt a line; return whether all were prompts.
+    """Answer standard input, one prompt a line; return whether all were prompts.
 
     Lines are answered as they arrive, so that another program can wait for each answer.
     """
@@ -133,6 +133,8 @@ def answer_lines(chat: Chat, as_json: bool) -> bool:
             else:
                 out().print(one_line(prompt, answers), soft_wrap=True)
         sys.stdout.flush()
+        if out().quiet:  # the reader of the answers has stopped
+            break
     return all_valid
 
 

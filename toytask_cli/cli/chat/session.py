@@ -12,7 +12,9 @@ from torch import Tensor
 from toytask_cli.analysis.ablation_report import ablation_name
 from toytask_cli.analysis.generate import Answer, Variant, generate
 from toytask_cli.analysis.importance import NeuronScores, score_neurons
+from toytask_cli.analysis.matched_pairs import MatchedPairs
 from toytask_cli.analysis.neurons import ResidualSample, sample_residuals
+from toytask_cli.analysis.operand_maps import at_all_operands
 from toytask_cli.analysis.select import select_neurons
 from toytask_cli.dataset import Grid
 from toytask_cli.errors import ToytaskError, UsageError, shorten, unknown_choice
@@ -197,6 +199,11 @@ class Chat:
     def unseen_examples(self) -> ResidualSample:
         """The model's x on unseen examples; the first use takes a second or two."""
         return sample_residuals(self.model, self.grid)
+
+    @cached_property
+    def all_operands(self) -> MatchedPairs:
+        """All tasks at all operands; the first use takes some seconds."""
+        return at_all_operands(self.model, self.grid)
 
     def known_importance(self) -> Tensor:
         """Return [task, d_sae] nats, as measured in this chat or by `toytask importance`.

@@ -1,4 +1,4 @@
-"""Show answers, neurons and the score: in columns, under each other, or on one line."""
+"""Show answers, their neurons and the score: in columns, under each other, or on one line."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,8 +9,8 @@ from rich.text import Text
 from torch import Tensor
 
 from toytask_cli.analysis.generate import Answer
-from toytask_cli.analysis.neurons import AnswerToken, NeuronSummary
-from toytask_cli.cli.console import out, percent, plain_table
+from toytask_cli.analysis.neurons import AnswerToken
+from toytask_cli.cli.console import out, plain_table
 from toytask_cli.prompts import Prompt
 
 GAP = 3  # blanks between columns
@@ -106,27 +106,6 @@ def _token_view(
         )
     more = [Text(f" and {n - n_shown} that add less\n")] if n > n_shown else []
     return Group(title, table, *more)
-
-
-def neuron_view(neuron: NeuronSummary, importance: Mapping[str, Tensor]) -> RenderableType:
-    """Return one neuron: when it fires, and which logits it raises and lowers."""
-    title = f"neuron {neuron.neuron} on {neuron.n:,} examples of the {neuron.split} split"
-    rows = [
-        [task, percent(density)]
-        + ([f"{float(importance[task][neuron.neuron]):+z.4f}"] if importance else [])
-        for task, density in neuron.density.items()
-    ]
-    table = plain_table(["task", "fires at", *(["importance"] if importance else [])], rows)
-    up, down = " ".join(neuron.tokens.promoted), " ".join(neuron.tokens.suppressed)
-    logits = Text(f" raises the logits of {up}; lowers those of {down}")
-    return Group(Text(title, "bold"), table, logits, _top_prompts_view(neuron))
-
-
-def _top_prompts_view(neuron: NeuronSummary) -> RenderableType:
-    if not neuron.top_prompts:
-        return Text(" fires for no prompt")
-    rows = ([one.prompt, one.step, f"{one.activation:.2f}"] for one in neuron.top_prompts)
-    return plain_table(["fires most for", "at", "act."], rows)
 
 
 def score_view(

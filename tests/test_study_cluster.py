@@ -1,0 +1,142 @@
+"""A study on a Dask cluster of real processes: the same bytes as here, whatever dies."""
+
+import json
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from conftest import SMALL, STUDY, TOYTASK, environment, options
+
+pytest.importorskip("distributed", reason="Dask is not installed: pip install 'toytask[cluster]'")
+
+SAME = ["study", *options(SMALL), *STUDY, "--no-figures"]
+QUIET = ["--no-dashboard", "--scheduler-file", "scheduler.json"]
+
+
+def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it took too long"
+        time.sleep(0.1)
+
+
+Process = subprocess.Popen[bytes]
+
+
+def start(*args: str) -> Process:
+    """A part of Dask, which writes its log into the present directory."""
+    with open("cluster.log", "ab") as log:
+        command = [sys.executable, "-m", "dask", *args, *QUIET]
+        return subprocess.Popen(command, env=environment(), stdout=log, stderr=log)
+
+
+def end(process: Process) -> None:
+    process.kill()
+    process.wait()
+
+
+@pytest.fixture
+def scheduler(here: Path) -> Iterator[Process]:
+    """A scheduler that `scheduler.json` in the present directory describes."""
+    process = start("scheduler", "--host", "127.0.0.1", "--port", "0")
+    wait_for((here / "scheduler.json").exists)
+    yield process
+    end(process)
+
+
+@pytest.fixture
+def workers(scheduler: Process) -> Iterator[list[Process]]:
+    """Two workers of the scheduler."""
+    worker = ["worker", "--nthreads", "1", "--no-nanny", "--memory-limit", "0"]
+    processes = [start(*worker, "--name", name) for name in ("one", "two")]
+    yield processes
+    for process in processes:
+        end(process)
+
+
+def drive() -> "subprocess.Popen[str]":
+    """The command, on the scheduler's cluster."""
+    address = json.loads(Path("scheduler.json").read_text())["address"]
+    return subprocess.Popen(
+        [*TOYTASK, *SAME, "--cluster", address], env=environment(), stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def children(process: Process) -> list[str]:
+    """The processes that a process has started."""
+    tasks = Path(f"/proc/{process.pid}/task").glob("*/children")
+    return " ".join(path.read_text() for path in tasks).split()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_a_cluster_that_loses_a_worker_gives_the_same_bytes_as_one_machine(studied, here, workers):
+    driver = drive()
+    wait_for(lambda: all(map(children, workers)))
+    (orphan,) = children(workers[0])
+    workers[0].kill()
+    _, printed = driver.communicate(timeout=300)
+    assert driver.returncode == 0, printed
+    expected = studied / "runs" / "study-01"
+    for path in expected.glob("*/model.safetensors"):
+        name = path.relative_to(expected)
+        assert (here / "runs" / "study-01" / name).read_bytes() == path.read_bytes()
+    report, other = (
+        json.loads((place / "runs" / "study-01" / "reports" / "study.json").read_text())
+        for place in (here, studied)
+    )
+    for run, same in zip(report["runs"], other["runs"], strict=True):
+        assert {**run["values"], "seconds": None} == {**same["values"], "seconds": None}
+    assert report["n_failed"] == 0
+    wait_for(lambda: not Path(f"/proc/{orphan}").exists())
+
+
+def test_a_scheduler_that_dies_is_no_traceback_and_the_study_can_go_on(here, scheduler):
+    driver = drive()
+    log = Path("cluster.log")
+    wait_for(lambda: log.read_text().count("Receive client connection") == 2)  # the first asks only
+    time.sleep(2)  # for the runs to be handed over
+    end(scheduler)
+    out, printed = driver.communicate(timeout=120)
+    assert driver.returncode == 1
+    assert "Traceback" not in printed
+    assert "0 of 4 runs finished, 4 failed, 0 left" in out
+    assert "next: toytask study runs/study-01 --cluster tcp://127.0.0.1:" in printed
+
+
+@pytest.fixture
+def foreign_server() -> Iterator[str]:
+    """The address of something that is no scheduler."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+        Thread(target=answer, daemon=True).start()
+        yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "nonsense", ""])
+def test_a_cluster_that_does_not_answer_is_one_line_and_writes_nothing(here, address):
+    refused(here, address)
+
+
+def test_something_else_that_answers_is_one_line_and_writes_nothing(here, foreign_server):
+    refused(here, foreign_server)
+
+
+def refused(here: Path, address: str) -> None:
+    done = subprocess.run(
+        [*TOYTASK, *SAME, "--cluster", address], env=environment(), capture_output=True, text=True,
+        check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1), done.stderr
+    assert f"error: no scheduler answers at {address}: start one" in done.stderr
+    assert list(here.iterdir()) == []

@@ -1,0 +1,1 @@
+"""Studies: many runs, planned, trained side by side or on a cluster, and compared."""
