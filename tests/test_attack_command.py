@@ -13,6 +13,7 @@ from memorised_run import memorised_run
 
 from toytask_cli.analysis.relearning import Attacker
 from toytask_cli.cli.app import main
+from toytask_cli.cli.attack_view import print_attack
 from toytask_cli.cli.signals import StopRequest
 from toytask_cli.runs.run import Run
 
@@ -168,16 +169,28 @@ def test_an_interrupted_attack_says_what_was_lost_and_writes_nothing(
     REPORT.unlink()
     before = all_files(copy)
 
-    def interrupt(*args: object) -> None:
-        raise KeyboardInterrupt
+    relearn = Attacker.relearn
 
-    monkeypatch.setattr(Attacker, "relearn", interrupt)
+    def terminate(*args: object) -> object:
+        signal.raise_signal(signal.SIGTERM)
+        return relearn(*args)
+
+    monkeypatch.setattr(Attacker, "relearn", terminate)
     result = toytask(*ATTACK)
-    assert (result.code, result.out) == (130, "")
+    assert (result.code, result.out) == (143, "")
     assert result.err.endswith(
         "interrupted: nothing is written of an attack that is not finished\n"
     )
     assert all_files(copy) == before
+
+
+def test_a_control_that_knows_less_is_pointed_out(capsys, report):
+    for control, is_shown in ((0.99, True), (0.996, False)):
+        report["mask_held"]["sum"], report["control_accuracy"]["sum"] = 1.0, control
+        print_attack(report)
+        assert (
+            "the control knows sum less well than the run" in capsys.readouterr().out
+        ) == is_shown
 
 
 # Any run

@@ -231,6 +231,16 @@ def test_a_teacher_that_is_not_valid_is_one_line(copy, key, value):
         Run.open(STUDENT)
 
 
+def test_weights_are_bound_to_the_teacher_that_they_learnt_from(copy):
+    path = STUDENT / "config.json"
+    values = json.loads(path.read_text())
+    del values["sha256"], values["teacher"]
+    path.write_text(json.dumps(values))
+    student = Run.open(STUDENT)
+    with pytest.raises(ToytaskError, match=r"model.safetensors: does not fit runs/02/config.json"):
+        student.model(student.grid(), CPU)
+
+
 @pytest.mark.parametrize("taught", [[], ["concat", "sum"], ["diff"], "sum", [1]])
 def test_taught_tasks_that_are_not_the_recipes_are_one_line(copy, taught):
     path = STUDENT / "config.json"

@@ -80,7 +80,7 @@ class Attacker:
         limit: largest number of steps of an attack.
         seed: of the order of examples, and of the samples.
         on_begin: called with a description of each attack before it.
-        on_step: called with the step and the accuracy of every measurement.
+        on_step: called with the number of steps so far; it may raise an exception to end it all.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Attacker:
         limit: int,
         seed: int,
         on_begin: Callable[[str], None] = lambda work: None,
-        on_step: Callable[[int, float], None] = lambda step, accuracy: None,
+        on_step: Callable[[int], None] = lambda step: None,
     ):
         self.recipe = recipe
         self.precision = precision
@@ -134,10 +134,10 @@ class Attacker:
         model = deepcopy(candidate.model)
         with self._in_place(candidate, model):
             for step, _ in enumerate(self._losses(model, self.data[data], rate)):
+                self.on_step(step)
                 if step in due:
                     curve.steps.append(step)
                     curve.accuracy.append(accuracy(model, self.unseen))
-                    self.on_step(step, curve.accuracy[-1])
                 if curve.accuracy[-1] >= goal or step == limit:
                     break
         return curve
@@ -152,6 +152,7 @@ class Attacker:
         model = deepcopy(candidate.model)
         with self._in_place(candidate, model):
             for step, loss in enumerate(self._losses(model, self.data["removed"][:n], rate)):
+                self.on_step(step)
                 losses.append(loss)
                 if step == self.limit or sum(losses) < CONVERGED * len(losses):
                     break

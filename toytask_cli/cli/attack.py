@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from toytask_cli.cli.attack_view import AttackProgress, print_attack
+from toytask_cli.cli.attack_view import AttackProgress, StoppedError, print_attack
 from toytask_cli.cli.common import OpenRun, Report, open_run, show_report, write_figures
 from toytask_cli.cli.console import print_message, print_next
 from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
+from toytask_cli.cli.signals import stop_on_signal
 from toytask_cli.cli.train import follow_training
 
 if TYPE_CHECKING:
@@ -128,7 +129,7 @@ def _open_control(
 
 def _measure(
     opened: OpenRun,
-    target: "Candidate",
+    attacked: "Candidate",
     control_run: "Run",
     lifted: dict[str, float],
     before: dict[str, float],
@@ -147,14 +148,13 @@ def _measure(
     control = Candidate("control", control_run.model(grid, device), Variant())
     tasks = [grid.task_names.index(name) for name in before]
     try:
-        with AttackProgress() as progress:
+        with stop_on_signal(print_message) as stop, AttackProgress(stop) as progress:
             attacker = Attacker(
                 recipe, find_precision("auto", device), grid, tasks, steps, seed,
                 progress.begin, progress.step,
             )  # fmt: skip
-            return attack(
-                target, control, Candidate("fresh", fresh, Variant()), attacker, lifted, before
-            )
-    except KeyboardInterrupt:
+            untaught = Candidate("fresh", fresh, Variant())
+            return attack(attacked, control, untaught, attacker, lifted, before)
+    except StoppedError:
         print_message("interrupted: nothing is written of an attack that is not finished")
-        raise typer.Exit(130) from None
+        raise typer.Exit(stop.exit_code) from None

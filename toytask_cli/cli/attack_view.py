@@ -1,6 +1,6 @@
 """The progress of an attack on stderr, and its report in tables."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from toytask_cli.cli.common import Report
@@ -9,16 +9,26 @@ from toytask_cli.cli.console import err, print_message, print_result, print_tabl
 if TYPE_CHECKING:
     from rich.status import Status
 
+AS_WELL = 0.005  # a control may know a kept task so much less well than the run
 AS_HARD = 0.9  # robustness from which on relearning is called as hard as for the control
 BLOCK_NAMES = {"encoder": "encoder", "decoder": "x", "sae": "activations", "recon": "x̂"}
 
 
-class AttackProgress:
-    """The piece of work that an attack is at; a context manager."""
+class StoppedError(Exception):
+    """A signal asked the attack to stop."""
 
-    def __init__(self) -> None:
+
+class AttackProgress:
+    """The piece of work that an attack is at; a context manager.
+
+    Args:
+        stop: says whether the attack is to stop.
+    """
+
+    def __init__(self, stop: Callable[[], bool]):
         from toytask_cli.cli.train_display import wants_live
 
+        self.stop = stop
         self.work = ""
         self.status: Status | None = err().status("") if wants_live() else None
 
@@ -39,10 +49,16 @@ class AttackProgress:
         else:
             print_message(work)
 
-    def step(self, step: int, accuracy: float) -> None:
-        """Show how far the present fine-tuning is."""
+    def step(self, step: int) -> None:
+        """Show how far the present fine-tuning is.
+
+        Raises:
+            StoppedError: it is to stop.
+        """
+        if self.stop():
+            raise StoppedError
         if self.status:
-            self.status.update(f"{self.work}: step {step}, {100 * accuracy:.1f} % right")
+            self.status.update(f"{self.work}: step {step}")
 
 
 def print_attack(report: Report) -> None:
@@ -65,6 +81,14 @@ def _print_accuracy(report: Report) -> None:
         for task in report["mask_lifted"]
     )
     print_table(["accuracy in %", *tasks], rows)
+    for task in report["kept_tasks"]:
+        run, control = report["mask_held"][task], report["control_accuracy"][task]
+        if control < run - AS_WELL:
+            print_result(
+                f"the control knows {task} less well than the run, so that robustness says less: "
+                "name another --control",
+                style="yellow",
+            )
 
 
 def _percents(shares: Iterable[float]) -> list[str]:

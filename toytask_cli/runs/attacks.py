@@ -18,8 +18,8 @@ from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 from toytask_cli.valid import key_of
 
-# A task alone has fewer steps in an epoch, and takes more of them than beside another.
-EPOCHS_FACTOR = 4
+# Times the run's limit: a task alone has fewer steps in an epoch, and takes more of them.
+CONTROL_EPOCHS = 4
 FREE = ("seed", "epochs")  # fields in which a control's recipe may differ from the run's
 
 
@@ -90,7 +90,7 @@ def control_session(
         check_control(control, run, kept)
         return Session.resume(control, None, device)
     recipe = run.config.recipe
-    recipe = replace(recipe, epochs=EPOCHS_FACTOR * recipe.epochs)
+    recipe = replace(recipe, epochs=CONTROL_EPOCHS * recipe.epochs)
     return Session.start(recipe, device, precision, path, taught=kept)
 
 

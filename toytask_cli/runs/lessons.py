@@ -21,8 +21,8 @@ from toytask_cli.runs.teacher import Teacher
 from toytask_cli.splits import SPLITS
 from toytask_cli.training.validation import Distribution
 
-# Of a student's limit: the kept task is learnt more slowly where the removed one is not taught.
-EPOCHS_FACTOR = 2
+# Times the teacher's limit: a task is learnt more slowly where the removed one is not taught.
+STUDENT_EPOCHS = 2
 
 
 class Lesson(NamedTuple):
@@ -120,6 +120,6 @@ def student_recipe(recipe: Recipe, seed: int | None, epochs: int | None) -> Reci
     show (Cloud et al., "Subliminal Learning", 2025), so its seed is another unless it is given.
     """
     seed = recipe.seed + 1 if seed is None else seed
-    epochs = EPOCHS_FACTOR * recipe.epochs if epochs is None else epochs
+    epochs = STUDENT_EPOCHS * recipe.epochs if epochs is None else epochs
     separate_epochs = int(recipe.separate_epochs * min(1, epochs / recipe.epochs))
     return replace(recipe, seed=seed, epochs=epochs, separate_epochs=separate_epochs)
