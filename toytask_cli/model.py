@@ -20,7 +20,7 @@ from toytask_cli.dataset import padded_length
 from toytask_cli.errors import UsageError
 from toytask_cli.recipe import Recipe
 from toytask_cli.rng import generator
-from toytask_cli.sae import SAE_CLASSES
+from toytask_cli.sae import SAE_CLASSES, SparseAutoencoder
 
 # Larger models are almost certainly a typo: 400 MB of weights, and four times that to train.
 MAX_WEIGHTS = 10**8
@@ -146,7 +146,7 @@ class Transformer(nn.Module):
         self.answer_positions = nn.Parameter(torch.empty(n_positions, d_model))
         self.encoder = Encoder(d_model, n_heads, d_ff)
         self.decoder = Decoder(d_model, n_heads, d_ff)
-        self.sae = SAE_CLASSES[recipe.sae](recipe)
+        self.sae: SparseAutoencoder = SAE_CLASSES[recipe.sae](recipe)
         self.readout = nn.Linear(d_model, vocabulary)
 
     def forward(self, prompts: Tensor, answers: Tensor) -> Output:

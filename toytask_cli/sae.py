@@ -186,7 +186,7 @@ class JumpReluSAE(SparseAutoencoder):
         return super().n_weights(recipe) + recipe.d_sae
 
     def count_firing(self, pre_acts: Tensor, acts: Tensor) -> Tensor:
-        """Return the number of neurons that fire [...], with a gradient for the thresholds."""
+        """Return the number of neurons that fire [...], with gradients for p and the thresholds."""
         return self.activation.fires(pre_acts).sum(dim=-1, dtype=torch.float32)
 
     def sparsity_penalty(self, l1: Tensor, l0: Tensor) -> Tensor:
