@@ -62,7 +62,7 @@ def test_saes_trained_afterwards_are_compared_with_the_joint_one(table, tmp_path
     assert [row[0] for row in lines[2:5]] == [
         "trained with the model",
         "trained afterwards, β 0",
-        "trained afterwards, β 0.1",
+        "trained afterwards, β 0.2",
     ]
     assert len(lines[7:]) == 3 * 2 * 2
     assert (tmp_path / "frozen.png").exists()

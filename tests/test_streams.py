@@ -157,7 +157,8 @@ def test_a_terminal_that_cannot_redraw_gets_a_line_for_each_epoch(here):
     assert list(map(int, epochs)) == list(range(1, 13))
 
 
-def test_a_terminal_that_is_closed_leaves_the_best_weights(here):
+def test_a_terminal_that_is_closed_leaves_the_best_weights(here, hangup):
+    hangup(lambda *_: None)  # not ignored, as under `nohup`
     child = spawn_training("--epochs", "4000", "--learnt-accuracy", "1")
     child.expect("validation loss")
     child.ptyproc.fileobj.close()
