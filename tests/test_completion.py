@@ -98,6 +98,9 @@ def test_runs_their_tasks_and_their_ablations_are_offered(run):
         "ablate --remove ": ["sum", "concat"],
         "ablate runs/01 --remove concat,": ["concat,sum"],
         "eval --ablation ": ["no-concat"],
+        "attack --ablation ": ["no-concat"],
+        "attack --task s": ["sum"],
+        "distill --ablation ": ["no-concat"],
     }
     assert complete(*expected) == list(expected.values())
     shutil.rmtree(run)

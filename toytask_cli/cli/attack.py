@@ -8,9 +8,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from toytask_cli.cli.attack_view import AttackProgress, StoppedError, print_attack
-from toytask_cli.cli.common import OpenRun, Report, open_run, show_report, write_figures
+from toytask_cli.cli.common import (
+    OpenRun,
+    Report,
+    keep_report,
+    open_run,
+    own_run,
+    show_kept,
+    write_figures,
+)
+from toytask_cli.cli.completion import ablation_of_run, run_directory, task_of_run
 from toytask_cli.cli.console import print_message, print_next
-from toytask_cli.cli.options import DeviceOption, FiguresOption, JsonOption, RunArgument, SeedOption
+from toytask_cli.cli.options import (
+    DeviceOption,
+    FiguresOption,
+    JsonOption,
+    RunArgument,
+    SeedOption,
+    split_all,
+)
 from toytask_cli.cli.signals import stop_on_signal
 from toytask_cli.cli.train import follow_training
 
@@ -27,14 +43,19 @@ def attack(
     run: RunArgument = None,
     ablation: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Attack the run with this ablation in place."),
+        typer.Option(
+            metavar="NAME",
+            help="Attack the run with this ablation in place.",
+            autocompletion=ablation_of_run,
+        ),
     ] = None,
     task: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="TASK",
-            help="Task to bring back; may be repeated. Default: what the ablation removes, or what "
-            "the ablation of a distilled run's teacher does.",
+            metavar="TASKS",
+            help="Tasks to bring back, separated by commas. Default: what the ablation removes, or "
+            "what the ablation of a distilled run's teacher does.",
+            autocompletion=task_of_run,
         ),
     ] = None,
     control: Annotated[
@@ -43,6 +64,7 @@ def attack(
             metavar="RUN",
             help="A run that was taught the kept tasks alone, to compare with. Default: one is "
             "trained, once, and kept in the attacked run.",
+            autocompletion=run_directory,
         ),
     ] = None,
     steps: Annotated[
@@ -64,20 +86,20 @@ def attack(
     from toytask_cli.runs.attacks import accuracy_before, tasks_to_attack
 
     opened = open_run(run, device)
-    tasks = tasks_to_attack(opened.run, opened.grid, ablation, task or [])
+    tasks = tasks_to_attack(opened.run, opened.grid, ablation, split_all(task))
     whole = Candidate("run", opened.model, Variant())
     lifted = accuracy_by_task(whole, opened.grid)
     before = accuracy_before(opened.run, lifted, tasks)
+    opened = opened._replace(run=own_run(opened.run))  # which a control is kept in
     control_run = _open_control(opened, tasks, control, ablation)
     held = whole._replace(variant=_variant(opened, ablation))
     measured = _measure(opened, held, control_run, lifted, before, steps, seed)
     name = "attack" if ablation is None else f"attack-{ablation}"
     settings = {"ablation": ablation, "control": str(control_run.path)}
-    report = opened.run.write_report(name, {**settings, **asdict(measured)})
-    written = f"{opened.run.path}/reports/{name}.json"
-    show_report(report, json, print_attack, written, _next_command(opened.run, ablation))
-    if figures:
-        write_figures(opened.run, partial(_figures, name, report))
+    kept = keep_report(opened.run, name, {**settings, **asdict(measured)})
+    show_kept(kept, json, print_attack, _next_command(opened.run, ablation))
+    if figures and not kept.refusal:
+        write_figures(opened.run, partial(_figures, name, kept.report))
 
 
 def _figures(name: str, report: Report) -> "dict[str, Figure]":

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from toytask_cli.cli.common import open_run
+from toytask_cli.cli.completion import ablation_of_run
 from toytask_cli.cli.options import (
     DeviceOption,
     FiguresOption,
@@ -18,7 +19,12 @@ from toytask_cli.cli.train import train_session
 
 def distill(
     ablation: Annotated[
-        str, typer.Option(metavar="NAME", help="The ablation under which the run is the teacher.")
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="The ablation under which the run is the teacher.",
+            autocompletion=ablation_of_run,
+        ),
     ],
     run: RunArgument = None,
     distribution: Annotated[

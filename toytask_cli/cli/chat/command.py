@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from toytask_cli.cli.completion import ablation_of_run
+from toytask_cli.cli.completion import ablation_of_run, run_directory
 from toytask_cli.cli.options import DeviceOption, RunArgument, SeedOption, split_all
 
 
@@ -25,6 +25,7 @@ def chat(
         typer.Option(
             metavar="RUN",
             help="Put another run of the same tasks beside it, such as a student; may be repeated.",
+            autocompletion=run_directory,
         ),
     ] = None,
     seed: SeedOption = 0,
