@@ -182,7 +182,8 @@ def run(trained: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
 def measured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory with a run of which everything is measured."""
     place = tmp_path_factory.mktemp("measured")
-    shutil.copytree(trained / "runs", place / "runs")
+    others = shutil.ignore_patterns("ablations", "figures")  # what other tests have made
+    shutil.copytree(trained / "runs", place / "runs", ignore=others)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         for command in (

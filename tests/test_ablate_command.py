@@ -134,6 +134,7 @@ def test_an_ablation_that_is_not_of_these_weights_or_not_whole_is_refused(toytas
     result = toytask("eval", "--ablation", f"spoilt-{spoil}", "--no-figures")
     assert (result.code, result.err.count("\n")) == (1, 1)
     assert f"spoilt-{spoil}.json" in result.err
+    path.unlink()
 
 
 def test_an_unknown_ablation_is_answered_with_a_suggestion(toytask: Command):
