@@ -15,8 +15,8 @@ the training: `torch.optim.Muon` always takes bfloat16, which is thirty times sl
 that does not multiply it.
 """
 
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -43,7 +43,7 @@ class Matrix(NamedTuple):
     average: Tensor  # of the gradients
 
 
-class Muon(torch.optim.Optimizer):
+class Muon:
     """Steps on matrices that are laid end to end in one vector.
 
     Args:
@@ -66,19 +66,19 @@ class Muon(torch.optim.Optimizer):
         workers: Workers = ONE_WORKER,
         momentum: float = 0.95,
     ):
-        super().__init__([group.vector], {"lr": lr})
         self.lr, self.lr_factor = lr, lr_factor
         self.weight_decay = weight_decay
         self.precision = precision
         self.momentum = momentum
         assert group.vector.grad is not None
-        average = self.state[group.vector]["momentum"] = torch.zeros_like(group.vector)
+        average = torch.zeros_like(group.vector)
+        self.state = {group.vector: {"momentum": average}}
         vectors = group.vector.detach(), group.vector.grad, average
         matrices = [Matrix(*views) for views in zip(*map(group.views, vectors), strict=True)]
         self.workers = workers
         self.shares = share_evenly(matrices, workers.n)
 
-    def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
+    def step(self) -> None:
         """Take one step; the gradient is the vector's."""
         self.workers.map(self._step, self.shares)
 

@@ -54,7 +54,6 @@ class Engine:
         device = next(model.parameters()).device
         self.rate, *self.coefficients = torch.zeros(1 + len(Coefficients._fields), device=device)
         self.optimizers = make_optimizers(recipe, self.weights, self.rate, precision, workers)
-        self._create_optimizer_state()
         self._run_step: Callable[..., dict[str, Tensor]] = self._step
         self._run_validate: Callable[..., dict[str, Tensor]] = self._validate
         if capture:
@@ -123,14 +122,6 @@ class Engine:
         """Write them where captured work reads them."""
         for tensor, value in zip(self.coefficients, coefficients, strict=True):
             tensor.fill_(value)
-
-    def _create_optimizer_state(self) -> None:
-        """Create the optimiser's state now, so that graphs and checkpoints find it in place."""
-        for optimizer in self.optimizers:
-            optimizer.step()  # at rate 0: it changes nothing
-            for state in optimizer.state.values():
-                for tensor in state.values():
-                    tensor.zero_()
 
     def _undo(self, capture: Callable[[Function], Captured], step: Function) -> Captured:
         """Capture a step, and undo the steps that the capture took."""
