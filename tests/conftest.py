@@ -31,8 +31,8 @@ TINY = {
 }
 # Long enough to get all of concat and most of sum right, in some seconds.
 COMPETENT = TINY | {
-    "d_model": 64, "epochs": 80, "separate_epochs": 20, "learnt_accuracy": 0.9, "lr": 0.004,
-    "train_fraction": 0.6,
+    "d_model": 64, "epochs": 50, "separate_epochs": 15, "learnt_accuracy": 0.9, "lr": 0.004,
+    "train_fraction": 0.6, "batch_size": 24,
 }  # fmt: skip
 
 # Long enough to get all of concat and some of sum right, in a second or two.

@@ -13,7 +13,7 @@ SMALL = {"digits": 1, "d_model": 32, "n_heads": 2, "d_ff": 64, "d_sae": 48}
 
 
 @cache
-def memorised(*tasks: str, steps: int = 400) -> tuple[Transformer, Grid]:
+def memorised(*tasks: str, steps: int = 200) -> tuple[Transformer, Grid]:
     """The model and its grid; the overlap between tasks is penalised in the second half."""
     recipe = resolve("default", SMALL | {"tasks": tasks, "validation_fraction": 0.4})
     grid = build_grid(recipe)
@@ -26,7 +26,7 @@ def memorised(*tasks: str, steps: int = 400) -> tuple[Transformer, Grid]:
             )
         )
     )
-    optimiser = torch.optim.AdamW(model.parameters(), lr=5e-3, weight_decay=0.1)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.1, fused=True)
     for step in range(steps):
         out = model(examples.prompts, examples.answers[:, :-1])
         sums = loss_sums(out, examples.answers, examples.tasks, len(tasks))

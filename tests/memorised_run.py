@@ -14,9 +14,9 @@ from toytask_cli.runs.run import Run
 CPU = torch.device("cpu")
 
 
-def memorised_run(place: Path) -> Run:
-    """`runs/01` in this place, with the ablation `no-concat`."""
-    model, grid = memorised("sum", "concat")
+def memorised_run(place: Path, *tasks: str) -> Run:
+    """`runs/01` in this place, with the ablation `no-concat`; its tasks are sum and concat."""
+    model, grid = memorised(*(tasks or ("sum", "concat")))
     config = Config.here(grid.spec, CPU, torch.float32)
     run = Run.create(config, place / "runs" / "01")
     run.write_config()

@@ -3,7 +3,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import COMPETENT, Command, options
+from conftest import Command
+from memorised_run import memorised_run
 
 from toytask_cli.analysis.ablation_report import _kept_in_words, _loss_in_words
 from toytask_cli.cli.console import prediction_text
@@ -147,8 +148,7 @@ def test_more_than_two_tasks_can_be_kept_and_more_than_one_removed(
     toytask: Command, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    four = options(COMPETENT | {"tasks": "sum,concat,diff,max", "epochs": 60})
-    toytask("train", *four, "--no-figures")
+    memorised_run(tmp_path, "sum", "concat", "diff", "max")
     report = ablate(toytask, "--remove", "diff")
     assert report["kept_tasks"] == ["sum", "concat", "max"]
     both = ablate(toytask, "--remove", "max", "--remove", "diff", "--tolerance", "0.1")

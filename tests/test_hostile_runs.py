@@ -38,7 +38,7 @@ from toytask_cli.recipe import resolve
 from toytask_cli.runs.data_files import write_data
 from toytask_cli.runs.session import Session
 
-ROUNDS = 90
+ROUNDS = 60
 IN_PROCESS = 53  # rounds of which one is repeated in a process of its own
 SECONDS = 60  # after which a command hangs; the slowest takes one
 CPU = torch.device("cpu")
@@ -98,7 +98,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """`runs/01`, interrupted three epochs before its end, with all reports; and `data`."""
     root = tmp_path_factory.mktemp("sound")
-    recipe = resolve("default", COMPETENT | {"d_model": 32, "separate_epochs": 40})
+    recipe = resolve("default", COMPETENT | {"d_model": 32, "separate_epochs": 25})
     silence = redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO())
     with pytest.MonkeyPatch.context() as patch, silence[0], silence[1]:
         patch.chdir(root)

@@ -24,7 +24,7 @@ from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
 CPU = torch.device("cpu")
-LONGER = TINY | {"epochs": 100, "separate_epochs": 40, "learnt_accuracy": 0.3}
+LONGER = TINY | {"epochs": 40, "separate_epochs": 15, "learnt_accuracy": 0.3}
 TRAIN = ["train", "--no-figures", "--precision", "float32", *options(LONGER)]
 ENVIRONMENT = environment()
 

@@ -170,7 +170,7 @@ class Recipe(DataSpec):
     separate_epochs: int = _option(
         12,
         "Epochs of the second phase: beta on, rate falling to zero. 0: no second phase. "
-        "Unless given, fewer where epochs are fewer than the default.",
+        "Unless given, 6 for each task, and fewer where epochs are fewer than the default.",
     )
     learnt_accuracy: float = _option(
         0.95, "Validation accuracy that every task must reach before the second phase.", SHARE
@@ -215,9 +215,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     """Return a preset with layers of field values over it; the last layer wins.
 
-    Unless a layer sets them, `split_seed` is the seed, `batch_size` grows with the number of tasks,
-    and `separate_epochs` shrinks with `epochs` below the default, so that a short run has epochs to
-    learn in. With fewer examples of each task in a step, six tasks do not learn to add.
+    Unless a layer sets them, `split_seed` is the seed, and `batch_size` and `separate_epochs` grow
+    with the number of tasks: six tasks do not learn to add from fewer examples of each in a step,
+    and lose some accuracy where they separate in fewer epochs. `separate_epochs` shrinks with
+    `epochs` below the default, so that a short run has epochs to learn in.
 
     Raises:
         UsageError: an unknown preset, or a value out of range.
@@ -234,7 +235,7 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     growth = len(values.get("tasks", Recipe.tasks)) / len(Recipe.tasks)
     values.setdefault("batch_size", int(Recipe.batch_size * growth))
     share = values.get("epochs", Recipe.epochs) / Recipe.epochs
-    values.setdefault("separate_epochs", int(Recipe.separate_epochs * min(1, share)))
+    values.setdefault("separate_epochs", int(Recipe.separate_epochs * growth * min(1, share)))
     return Recipe(**values)
 
 
