@@ -249,10 +249,10 @@ def at_once(root: Path, commands: list[list[str]]) -> list[subprocess.CompletedP
 
 def test_trainings_that_start_together_take_a_number_each(tmp_path):
     train = ["train", *TINY_OPTIONS, "--no-figures"]
-    done = at_once(tmp_path, [train] * 4)
-    assert [d.returncode for d in done] == [0] * 4, [d.stderr for d in done]
+    done = at_once(tmp_path, [train] * 3)
+    assert [d.returncode for d in done] == [0] * 3, [d.stderr for d in done]
     runs = sorted((tmp_path / "runs").iterdir())
-    assert [run.name for run in runs] == ["01", "02", "03", "04"]
+    assert [run.name for run in runs] == ["01", "02", "03"]
     assert len({(run / "model.safetensors").read_bytes() for run in runs}) == 1
 
 
@@ -266,8 +266,8 @@ def test_however_many_claim_a_number_each_gets_its_own(tmp_path, rounds):
 def test_commands_that_write_the_same_report_leave_a_whole_one(trained, tmp_path):
     shutil.copytree(trained / "runs", tmp_path / "runs")
     command = ["eval", "--no-figures", "--json"]
-    done = at_once(tmp_path, [command] * 4)
-    assert [d.returncode for d in done] == [0] * 4, [d.stderr for d in done]
+    done = at_once(tmp_path, [command] * 3)
+    assert [d.returncode for d in done] == [0] * 3, [d.stderr for d in done]
     report = json.loads((tmp_path / "runs/01/reports/eval.json").read_text())
     assert all(json.loads(d.stdout) == report for d in done)
     assert not list(tmp_path.rglob("*.partial"))

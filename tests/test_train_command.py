@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import TINY, TINY_OPTIONS, TOYTASK, Command, environment
+from conftest import COMPETENT, TINY, TINY_OPTIONS, TOYTASK, Command, environment
 from rich.console import Console
 
 from toytask_cli.cli.train_display import log_line, metrics_table
@@ -164,7 +164,8 @@ def test_resuming_a_finished_run_says_so_and_writes_nothing(toytask: Command, ru
     before = {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files}
     result = toytask("train", "--resume", "runs/01")
     assert (result.code, result.out) == (0, "")
-    assert "runs/01 has finished after 80 epochs: nothing to do\nnext: toytask eval" in result.err
+    said = f"runs/01 has finished after {COMPETENT['epochs']} epochs: nothing to do"
+    assert f"{said}\nnext: toytask eval" in result.err
     report = json.loads(toytask("train", "--resume", "runs/01", "--json").out)
     assert report == json.loads(Path("runs/01/reports/train.json").read_text())
     assert {p: (p.read_bytes(), p.stat().st_mtime_ns) for p in files} == before
@@ -175,7 +176,8 @@ def test_a_finished_run_without_its_checkpoint_is_as_finished(toytask: Command, 
     Path("runs/01/checkpoint.safetensors").unlink()
     result = toytask("train", "--resume", "runs/01", "--no-figures")
     assert (result.code, result.out) == (0, "")
-    assert "runs/01 has finished after 80 epochs: nothing to do\nnext: toytask eval" in result.err
+    said = f"runs/01 has finished after {COMPETENT['epochs']} epochs: nothing to do"
+    assert f"{said}\nnext: toytask eval" in result.err
     more = toytask("train", "--resume", "runs/01", "--epochs", "90")
     assert (more.code, more.err.count("\n")) == (2, 1)
     assert "runs/01 has finished, and has no checkpoint to go on from: train anew" in more.err

@@ -13,8 +13,10 @@ from toytask_cli.figures.data import NeuronMap
 from toytask_cli.figures.style import ACTIVATION_COLOURS, style
 
 ACROSS = 6  # squares in a row
-CELL = 1.4, 1.72  # inches of width and height of a square with its title
-MARGINS = 1.2, 1.1  # inches beside the squares
+# Inches. Placed by hand: a layout of fifty squares would take matplotlib seconds to find.
+SIDE = 1.2  # of a square
+GAPS = 0.24, 0.5  # between squares, and above each one for its title
+LEFT, RIGHT, TOP, BOTTOM = 0.75, 0.95, 0.35, 0.85  # beside all squares and titles
 BLANK = "0.85"  # where there is no activation to show
 
 
@@ -31,11 +33,20 @@ def draw_neurons(
     """
     rows = max(1, -(-len(maps) // ACROSS))
     with style():
-        size = (CELL[0] * ACROSS + MARGINS[0], CELL[1] * rows + MARGINS[1])
-        figure = Figure(figsize=size, layout="constrained")
+        width = LEFT + ACROSS * (SIDE + GAPS[0]) - GAPS[0] + RIGHT
+        height = TOP + rows * (GAPS[1] + SIDE) + BOTTOM
+        figure = Figure(figsize=(width, height))
         if not maps:
             figure.suptitle(f"{task}: no neuron is important", fontsize=12)
             return figure
+        figure.subplots_adjust(
+            left=LEFT / width,
+            right=1 - RIGHT / width,
+            bottom=BOTTOM / height,
+            top=1 - (TOP + GAPS[1]) / height,
+            wspace=GAPS[0] / SIDE,
+            hspace=GAPS[1] / SIDE,
+        )
         axes = figure.subplots(rows, ACROSS, squeeze=False)
         for axis in axes.flat[len(maps) :]:
             axis.remove()
@@ -45,7 +56,8 @@ def draw_neurons(
             is_lowest = number + ACROSS >= len(maps)
             _label_operands(axis, operands, rows=number % ACROSS == 0, columns=is_lowest)
         _label_figure(figure, task, maps, blank)
-        bar = figure.colorbar(image, ax=figure.axes, aspect=40, pad=0.01)
+        place = (1 - 0.8 / width, BOTTOM / height, 0.12 / width, 1 - (TOP + BOTTOM) / height)
+        bar = figure.colorbar(image, cax=figure.add_axes(place))
         bar.set_label("activation", fontsize=9)
         bar.ax.tick_params(labelsize=8)
         return figure
@@ -53,12 +65,16 @@ def draw_neurons(
 
 def _label_figure(figure: Figure, task: str, maps: Sequence[NeuronMap], blank: str) -> None:
     n = len({each.neuron for each in maps})
-    figure.suptitle(f"{task}: its {n} most important neurons over both operands", fontsize=12)
-    figure.supylabel("first operand", fontsize=10)
+    height = figure.get_figheight()
+    title = f"{task}: its {n} most important neurons over both operands"
+    figure.suptitle(title, fontsize=12, y=1 - 0.12 / height, va="top")
+    figure.supylabel("first operand", fontsize=10, x=0.02)
     titles = "above each square: neuron, answer token that it acts on, importance in nats"
     has_blanks = any(np.isnan(each.values).any() for each in maps)
     figure.supxlabel(
-        f"second operand\n{titles}{f'; grey: {blank}' if has_blanks else ''}", fontsize=9
+        f"second operand\n{titles}{f'; grey: {blank}' if has_blanks else ''}",
+        fontsize=9,
+        y=0.12 / height,
     )
 
 
