@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import TINY_OPTIONS, all_files
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 SCRIPTS = sorted(path for path in BENCHMARKS.glob("*/*.py") if path.name != "shared.py")
@@ -34,9 +35,9 @@ def script(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 def table(trained: Path, script: Script) -> Callable[..., list[list[str]]]:
     """Runs an experiment on the tiny run and returns the lines it prints, each a list of cells."""
 
-    def run(name: str, *args: object) -> list[list[str]]:
+    def run(name: str, *args: object, run: object = trained / "runs/01") -> list[list[str]]:
         path = BENCHMARKS / "experiments" / f"{name}.py"
-        lines = script(path, trained / "runs" / "01", *args).splitlines()
+        lines = script(path, run, *args).splitlines()
         return [line.strip("| ").split(" | ") for line in lines if line]
 
     return run
@@ -66,3 +67,23 @@ def test_saes_trained_afterwards_are_compared_with_the_joint_one(table, tmp_path
     ]
     assert len(lines[7:]) == 3 * 2 * 2
     assert (tmp_path / "frozen.png").exists()
+
+
+def test_ways_of_removal_are_compared_with_a_control_and_measured_once(toytask, table, here):
+    toytask("train", *TINY_OPTIONS, "--no-figures", "--out", "study/seed-0")
+    for error in ("keep", "drop"):
+        removal = ("--remove", "concat", "--tolerance", "0.1", "--error", error, "--no-figures")
+        toytask("ablate", "study/seed-0", *removal)
+    args = ("--seeds", 0, "--ways", 4, "--steps", 6, "--out", "lasting")
+    _, _, *rows = table("lasting", *args, run="study")
+    assert [row[0] for row in rows] == [
+        "taught the other task alone",
+        "mask, error kept",
+        "mask, error dropped",
+        "student of the mask, error kept",
+    ]
+    assert rows[0][4:6] == ["1.00", "1.00"]
+    assert all(float(row[4]) < 1 for row in rows[1:3])
+    before = all_files(here / "lasting")
+    assert table("lasting", *args, run="study")[2:] == rows
+    assert all_files(here / "lasting") == before
