@@ -4,9 +4,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import Command
 from html_page import Elements, rewrite
 
+from toytask_cli.runs import tensor_files
 from toytask_cli.runs.run import Run
 
 
@@ -60,6 +62,22 @@ def test_values_that_no_command_writes_are_one_line(toytask: Command, run: Run, 
         return  # a neuron without a map is left out
     assert (result.code, result.out, result.err.count("\n")) == (1, "", 1), result
     assert f"{run.path}/{name}: not as toytask writes it: make it again with `" in result.err
+
+
+def test_half_a_character_in_the_configuration_becomes_a_question_mark(toytask: Command, run: Run):
+    rewrite(run.path / "config.json", lambda r: r["machine"].update(processor="a\ud800z"))
+    assert toytask("report").code == 0
+    assert "a?z" in (run.path / "report.html").read_text()
+
+
+def test_tensors_of_a_kind_that_no_command_writes_are_one_line(toytask: Command, run: Run):
+    path = run.path / "reports" / "importance.safetensors"
+    tensors, metadata = tensor_files.read(path)
+    changed = {name: tensor.to(torch.float8_e4m3fn) for name, tensor in tensors.items()}
+    tensor_files.write(path, changed, metadata)
+    result = toytask("report")
+    assert (result.code, result.out, result.err.count("\n")) == (1, "", 1), result
+    assert "importance.safetensors: not as toytask writes it: make it again with `" in result.err
 
 
 def test_a_report_of_other_weights_is_one_line(toytask: Command, run: Run):

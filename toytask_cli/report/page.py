@@ -33,7 +33,7 @@ def render(page: Page) -> bytes:
         colours=colours,
         sprite=b64encode(page.sprite).decode(),
     )
-    return html.encode()
+    return html.encode(errors="replace")  # JSON can hold halves of characters
 
 
 def _asset(name: str) -> str:

@@ -62,7 +62,6 @@ def read_run(run: Run) -> RunData:
     """
     names = paths.report_names(run.path)
     reports = {name: run.read_report(name) for name in REPORTS if name in names}
-    tensors = run.read_tensors("importance") if "importance" in reports else {}
     attacks = [name for name in names if name == "attack" or name.startswith("attack-")]
     return RunData(
         path=str(run.path),
@@ -71,11 +70,19 @@ def read_run(run: Run) -> RunData:
         weights_sha256=run.weights_sha256(),
         train=run.read_report("train") if "train" in names else None,
         reports=reports,
-        tensors={name: np.asarray(tensor) for name, tensor in tensors.items()},
+        tensors=_read_arrays(run) if "importance" in reports else {},
         metrics=run.read_metrics() if run.metrics_file.exists() else [],
         ablations=_measured_ablations(run),
         attacks=[run.read_report(name) for name in attacks],
     )
+
+
+def _read_arrays(run: Run) -> dict[str, NDArray[Any]]:
+    """Return the tensors of the importance report."""
+    tensors = run.read_tensors("importance")
+    file = f"{run.path}/reports/importance.safetensors"
+    with _understanding(file, f"toytask importance {run.shell_path}"):
+        return {name: np.asarray(tensor) for name, tensor in tensors.items()}
 
 
 def _measured_ablations(run: Run) -> dict[str, Report]:
