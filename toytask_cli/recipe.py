@@ -166,11 +166,15 @@ class Recipe(DataSpec):
         256, "Examples in a step. Unless given, 128 for each task.", ONE_OR_MORE
     )
     warmup_steps: int = _option(20, "Steps over which the rate rises from zero.")
-    epochs: int = _option(60, "Limit of the whole run, both phases together.", ONE_OR_MORE)
+    epochs: int = _option(
+        60,
+        "Limit of the whole run, both phases together. Unless given, 30 for each task.",
+        ONE_OR_MORE,
+    )
     separate_epochs: int = _option(
         12,
         "Epochs of the second phase: beta on, rate falling to zero. 0: no second phase. "
-        "Unless given, 6 for each task, and fewer where epochs are fewer than the default.",
+        "Unless given, 6 for each task, or fewer where epochs are fewer than 30 for each.",
     )
     learnt_accuracy: float = _option(
         0.95, "Validation accuracy that every task must reach before the second phase.", SHARE
@@ -215,10 +219,10 @@ PRESETS: dict[str, dict[str, Any]] = {
 def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     """Return a preset with layers of field values over it; the last layer wins.
 
-    Unless a layer sets them, `split_seed` is the seed, and `batch_size` and `separate_epochs` grow
-    with the number of tasks: six tasks do not learn to add from fewer examples of each in a step,
-    and lose some accuracy where they separate in fewer epochs. `separate_epochs` shrinks with
-    `epochs` below the default, so that a short run has epochs to learn in.
+    Unless a layer sets them, `split_seed` is the seed, and `batch_size`, `epochs` and
+    `separate_epochs` grow with the number of tasks: six tasks do not learn to add from fewer
+    examples of each in a step, and lose some accuracy where they separate in fewer epochs.
+    `separate_epochs` shrinks with `epochs`, so that a short run has epochs to learn in.
 
     Raises:
         UsageError: an unknown preset, or a value out of range.
@@ -234,8 +238,9 @@ def resolve(preset: str, *layers: Mapping[str, Any]) -> Recipe:
     values.setdefault("split_seed", seed)
     growth = len(values.get("tasks", Recipe.tasks)) / len(Recipe.tasks)
     values.setdefault("batch_size", int(Recipe.batch_size * growth))
-    share = values.get("epochs", Recipe.epochs) / Recipe.epochs
-    values.setdefault("separate_epochs", int(Recipe.separate_epochs * growth * min(1, share)))
+    epochs = int(Recipe.epochs * growth)
+    share = min(1, values.setdefault("epochs", epochs) / epochs)
+    values.setdefault("separate_epochs", int(Recipe.separate_epochs * growth * share))
     return Recipe(**values)
 
 
