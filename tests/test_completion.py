@@ -76,7 +76,8 @@ def test_values_are_offered_in_full():
 def test_studies_are_offered(here: Path):
     for name in ("study-01", "study-02", "01", "studies"):
         (here / "runs" / name).mkdir(parents=True)
-    assert complete("study ") == [["runs/study-01", "runs/study-02"]]
+    studies = ["runs/study-01", "runs/study-02"]
+    assert complete("study ", "report runs/s") == [studies, studies]
 
 
 def test_what_is_typed_narrows_the_choice():

@@ -1,6 +1,7 @@
 """The page of a run in a real browser: no request, no error, sorting, pointing, reading."""
 
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,6 +161,32 @@ def test_nothing_sticks_out_of_the_window(shown: Browser, size, tmp_path: Path):
     picture = tmp_path / "page.png"
     shown.screenshot(picture)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("size", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_the_page_of_a_study_is_sorted_and_leads_to_its_runs(
+    chromium: Browser, studied: Path, toytask: Command, tmp_path: Path, size
+):
+    study = tmp_path / "study"
+    shutil.copytree(studied / "runs" / "study-01", study)
+    assert toytask("report", study / "split-0-seed-1").code == 0
+    assert toytask("report", study).code == 0
+    chromium.size(*size)
+    chromium.open(study / "report.html")
+    runs = "document.querySelector('#runs table')"
+    column = chromium.run(f"[...{runs}.rows[0].cells].findIndex((c) => c.textContent === 'l0')")
+    chromium.run(f"{runs}.rows[0].cells[{column}].querySelector('button').click()")
+    values = chromium.run(f"[...{runs}.tBodies[0].rows].map((r) => +r.cells[{column}].textContent)")
+    assert len(values) == 4
+    assert values == sorted(values, reverse=True)
+    images = "[...document.images].map((image) => image.naturalWidth)"
+    assert min(chromium.run(images)) > 400
+    assert chromium.run("document.documentElement.scrollWidth") <= size[0]
+    own = (study / "report.html").absolute().as_uri()
+    assert {url for url in chromium.requests() if not url.startswith("data:")} == {own}
+    assert chromium.complaints() == []
+    address = chromium.run(f"{runs}.querySelector('a').href")
+    assert address == (study / "split-0-seed-1" / "report.html").absolute().as_uri()
 
 
 def test_it_can_be_printed_with_its_maps(shown: Browser):

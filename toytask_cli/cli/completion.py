@@ -40,6 +40,11 @@ def study_directory(incomplete: str) -> list[str]:
     return [str(path) for path in sorted(studies) if str(path).startswith(incomplete)]
 
 
+def run_or_study_directory(incomplete: str) -> list[str]:
+    """Complete a run under `runs/` or a numbered study."""
+    return [*run_directory(incomplete), *study_directory(incomplete)]
+
+
 def task_of_run(context: typer.Context, incomplete: str) -> list[str]:
     """Complete tasks of the run on the command line, or of the default one."""
     try:

@@ -1,15 +1,14 @@
 """Print the report of a study as tables."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import groupby
-from typing import Any
 
-from toytask_cli.analysis.quantities import is_share, label_of
+from toytask_cli.analysis.quantities import label_of
+from toytask_cli.analysis.study_words import Row, recipe_text, support_text, value_text
 from toytask_cli.cli.common import Report
 from toytask_cli.cli.console import print_result, print_table
 
-Row = Mapping[str, Any]
 Label = Callable[[str], str]  # quantity → words
 
 SPREADS = {"sd_seeds": "seeds", "sd_splits": "splits", "sd_residual": "rest"}
@@ -49,9 +48,7 @@ def _print_summary(recipe: Row, rows: list[Row], label: Label) -> None:
         )
     heading = f"sd {' / '.join(SPREADS[key] for key in spreads)}"
     print_table(["", "mean", heading, "worst", "worst run"], cells, title=recipe_text(recipe))
-    n, share = max((row["n"], row["worse_at_most"]) for row in rows)
-    of_such = f"at most {100 * share:.2g} % of such runs"
-    print_result(f"{n} runs: {of_such} are worse than the worst of these (95 %)")
+    print_result(support_text(rows))
 
 
 def _print_comparison(recipe: Row, rows: list[Row], label: Label) -> None:
@@ -76,19 +73,8 @@ def _interval(row: Row) -> str:
 
 
 def _value(quantity: str, value: float | None, sign: str = "") -> str:
-    """Format a value: a share in percent, any other number to four digits."""
-    if value is None:
-        return "-"
-    return f"{100 * value:{sign}.2f}" if is_share(quantity) else f"{value:{sign}.4g}"
-
-
-def recipe_text(recipe: Row) -> str:
-    """Return what tells a recipe from the others: `lambda 0.001, beta 0.1`."""
-    texts = (
-        f"{key} {'+'.join(value) if isinstance(value, list) else value}"
-        for key, value in recipe.items()
-    )
-    return ", ".join(texts) or "all runs"
+    """Format a value, or its absence."""
+    return "-" if value is None else value_text(quantity, value, sign)
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from toytask_cli.analysis.quantities import REMOVAL, is_share, label_of
+from toytask_cli.analysis.study_words import field_text, recipe_text
 from toytask_cli.figures.style import GUIDE, rows_of_panels, style
 
 Run = Mapping[str, Any]
@@ -154,8 +155,7 @@ def _values(runs: Iterable[Run], quantity: str) -> list[float]:
 def _by_recipe(runs: Sequence[Run]) -> Iterable[tuple[str, list[Run]]]:
     """Yield the runs of each recipe, with its varied values as one text."""
     for recipe, group in groupby(runs, key=lambda run: run["recipe"]):
-        name = ", ".join(f"{key} {_text(value)}" for key, value in recipe.items())
-        yield name or "all runs", list(group)
+        yield recipe_text(recipe), list(group)
 
 
 def _removal(quantity: str) -> tuple[str, str, str] | None:
@@ -178,11 +178,8 @@ def _axis_value(run: Run, key: str) -> Any:
     if key == "split":
         fold = run["split_by"].removeprefix("fold-") if run["split_by"].startswith("fold-") else ""
         return f"{fold} {run['split_seed']}".strip()
-    return _text(run["recipe"][key]) if isinstance(run["recipe"][key], list) else run["recipe"][key]
-
-
-def _text(value: Any) -> str:
-    return "+".join(value) if isinstance(value, list) else str(value)
+    value = run["recipe"][key]
+    return field_text(value) if isinstance(value, list) else value
 
 
 def _sorted(values: Iterable[Any]) -> list[Any]:

@@ -1,5 +1,6 @@
 """What a page is made of. `template/page.html` renders each kind; every text in it is escaped."""
 
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -38,6 +39,7 @@ class Cell:
     detail: str = ""  # smaller, after the text
     value: float | str | None = None  # to sort by, where the text would sort wrongly
     tile: int | None = None  # number of the small map to show
+    link: str = ""  # address that the text leads to: `#id`, or a file beside the page
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,22 @@ class Charts:
     charts: Sequence[Chart]
 
 
-Block = Words | Heading | Commands | Table | Tiles | Definitions | Chart | Charts
+@dataclass(frozen=True)
+class Picture:
+    """A picture that was drawn before."""
+
+    kind: ClassVar[str] = "picture"
+    title: str
+    description: str  # for who cannot see it
+    png: bytes
+
+    @property
+    def base64(self) -> str:
+        """The picture as text, to write into the page."""
+        return b64encode(self.png).decode()
+
+
+Block = Words | Heading | Commands | Table | Tiles | Definitions | Chart | Charts | Picture
 
 
 @dataclass(frozen=True)

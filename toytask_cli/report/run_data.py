@@ -42,16 +42,16 @@ class RunData:
     def reading_report(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which values are taken from a report of this name."""
         command = f"toytask {name.split('-', maxsplit=1)[0]} {self.shell_path}"
-        return _understanding(f"{self.path}/reports/{name}.json", command)
+        return understanding(f"{self.path}/reports/{name}.json", command)
 
     def reading_ablation(self, name: str) -> AbstractContextManager[None]:
         """Return a context in which values are taken from an ablation of this name."""
         command = f"toytask ablate {self.shell_path}"
-        return _understanding(f"{self.path}/ablations/{name}.json", command)
+        return understanding(f"{self.path}/ablations/{name}.json", command)
 
     def reading_metrics(self) -> AbstractContextManager[None]:
         """Return a context in which values are taken from the metrics."""
-        return _understanding(f"{self.path}/metrics.jsonl", "toytask train")
+        return understanding(f"{self.path}/metrics.jsonl", "toytask train")
 
 
 def read_run(run: Run) -> RunData:
@@ -92,7 +92,7 @@ def _measured_ablations(run: Run) -> dict[str, Report]:
 
 
 @contextmanager
-def _understanding(file: str, command: str) -> Iterator[None]:
+def understanding(file: str, command: str) -> Iterator[None]:
     """Turn an error about values that the command would not write into a ToytaskError.
 
     Args:

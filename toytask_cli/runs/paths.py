@@ -15,6 +15,8 @@ STUDY_PREFIX = "study-"
 REFERENCES = (RUNS / "reference", Path(__file__).parents[1] / "reference")
 CONFIG = "config.json"
 MODEL = "model.safetensors"
+PAGE = "report.html"
+RUN_ID = re.compile(r"\w[\w.+-]*-\d+")  # of a study: ends in a number, unlike its folders
 TRAIN_FIRST = "train a model with `toytask train`"
 # `eval` writes eval-validation, eval-sample and eval-NAME, and figures are NAME-curve: a name must
 # not lead to the files of another report.

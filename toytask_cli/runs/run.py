@@ -262,6 +262,6 @@ class Run:
 
     def write_page(self, html: bytes) -> Path:
         """Write `report.html`; return its path."""
-        path = self.path / "report.html"
+        path = self.path / paths.PAGE
         files.write_bytes(path, html)
         return path

@@ -5,10 +5,10 @@ runs/study-01/
   seed-0/, seed-1/   runs, each whole or not there
   reports/study.json
   figures/
+  report.html        all of it on one page
 """
 
 import re
-import shlex
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -21,6 +21,8 @@ from toytask_cli.runs.metrics import MetricsLog
 from toytask_cli.runs.run import Run
 
 PLAN = "study.json"
+MAX_FIGURE_BYTES = 2**25
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 REPORT = "study"  # of the study, and of each of its runs
 FILE_OF_RUN = re.compile(r"(\w+/)?\w[\w.+-]*")
 
@@ -34,7 +36,7 @@ class StudyDirectory:
 
     def __init__(self, path: Path):
         self.path = path
-        self.shell_path = shlex.quote(str(path))
+        self.shell_path = paths.as_typed(path)
         self.plan_file = path / PLAN
 
     @classmethod
@@ -54,7 +56,11 @@ class StudyDirectory:
         """Return the numbered studies under `runs/`, the newest first."""
         found = paths.numbered(paths.RUNS, paths.STUDY_PREFIX)
         studies = (cls(found[number]) for number in sorted(found, reverse=True))
-        return [study for study in studies if study.plan_file.is_file()]
+        return [study for study in studies if study.exists()]
+
+    def exists(self) -> bool:
+        """Return whether there is a study here."""
+        return self.plan_file.is_file()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
@@ -112,6 +118,25 @@ class StudyDirectory:
         """Write `reports/study.json`; return what was written."""
         return files.write_json(self._folder("reports") / f"{REPORT}.json", report)
 
+    def read_report(self) -> dict[str, Any]:
+        """Read `reports/study.json`."""
+        path = self.path / "reports" / f"{REPORT}.json"
+        with files.reading(path, f"make it with `toytask study {self.shell_path}`"):
+            return files.read_json(path)
+
+    def figure_names(self) -> list[str]:
+        """Return the names of the figures, in order."""
+        return sorted(path.stem for path in (self.path / "figures").glob("*.png"))
+
+    def read_figure(self, name: str) -> bytes:
+        """Read `figures/<name>.png`."""
+        path = self.path / "figures" / f"{name}.png"
+        with files.reading(path, f"draw it with `toytask study {self.shell_path}`"):
+            png = files.read_bytes(path, MAX_FIGURE_BYTES)
+            if not png.startswith(PNG_SIGNATURE):
+                raise ToytaskError("not a PNG file")
+        return png
+
     def write_figure(self, name: str, png: bytes) -> None:
         """Write `figures/<name>.png`."""
         files.write_bytes(self._folder("figures") / f"{name}.png", png)
@@ -122,3 +147,9 @@ class StudyDirectory:
         with files.writing(folder):
             folder.mkdir(exist_ok=True)
         return folder
+
+    def write_page(self, html: bytes) -> Path:
+        """Write `report.html`; return its path."""
+        path = self.path / paths.PAGE
+        files.write_bytes(path, html)
+        return path

@@ -16,10 +16,10 @@ from toytask_cli.errors import ToytaskError, UsageError, short_repr, unknown_cho
 from toytask_cli.folds import fold_names, parse_fold
 from toytask_cli.recipe import Recipe, resolve
 from toytask_cli.runs.files import object_at, sha256_of
+from toytask_cli.runs.paths import RUN_ID
 from toytask_cli.valid import key_of
 
 MAX_RUNS = 10_000
-RUN_ID = re.compile(r"\w[\w.+-]*-\d+")  # ends in a number, unlike the study's own folders
 
 Fields = Mapping[str, Any]  # field name → value
 
