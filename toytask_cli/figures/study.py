@@ -56,6 +56,7 @@ def draw_runs(runs: Sequence[Run]) -> Figure:
             if len(names) > 2:
                 axis.tick_params("x", rotation=30)
             axis.set(xlim=(-0.6, len(names) - 0.4), title=_title(quantity))
+            _end_at_100(axis, quantity)
             axis.grid(visible=False, axis="x")
         figure.suptitle("every run a point, the mean a line", fontsize=10)
         sns.despine(figure)
@@ -101,6 +102,7 @@ def draw_against(runs: Sequence[Run], key: str) -> Figure:
             axis.plot(*np.array([(x, fmean(v)) for x, v in at.items() if v]).T, color="0.1")
             axis.set(title=_title(quantity), xlabel=key)
             _scale_x(axis, xs)
+            _end_at_100(axis, quantity)
         figure.suptitle("every run a point, the mean a line", fontsize=10)
         sns.despine(figure)
         return figure
@@ -134,6 +136,13 @@ def draw_heatmaps(runs: Sequence[Run], column: str, row: str) -> Figure:
             axis.set(title=_title(quantity), xlabel=column, ylabel=row)
             axis.grid(visible=False)
         return figure
+
+
+def _end_at_100(axis: Axes, quantity: str) -> None:
+    """End an axis of shares where shares end, with room for a point."""
+    if is_share(quantity):
+        low, high = axis.get_ylim()
+        axis.set_ylim(max(low, -0.5), min(high, 100.5))
 
 
 def _drawn_quantities(runs: Sequence[Run]) -> list[str]:

@@ -136,9 +136,9 @@ def json_bytes(values: Mapping[str, Any]) -> bytes:
     return json.dumps(values, indent=2).encode() + b"\n"
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """Read what was given to `write_json`, or an object without a checksum that a person wrote."""
-    values = read_object(path)
+    values = read_object(path, max_bytes)
     version, checksum = values.pop("schema_version", None), values.pop(CHECKSUM, None)
     if type(version) is not int:
         raise ToytaskError("not written by toytask (no schema_version)")
@@ -153,9 +153,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return values
 
 
-def read_object(path: Path) -> dict[str, Any]:
+def read_object(path: Path, max_bytes: int = MAX_JSON_BYTES) -> dict[str, Any]:
     """Read any JSON object of finite numbers that gives no key twice."""
-    return parse_object(read_bytes(path, MAX_JSON_BYTES))
+    return parse_object(read_bytes(path, max_bytes))
 
 
 def parse_object(text: str | bytes, first_line: int = 1) -> dict[str, Any]:

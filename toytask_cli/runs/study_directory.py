@@ -22,6 +22,7 @@ from toytask_cli.runs.run import Run
 
 PLAN = "study.json"
 MAX_FIGURE_BYTES = 2**25
+MAX_REPORT_BYTES = 2**28  # of ten thousand runs with many quantities
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 REPORT = "study"  # of the study, and of each of its runs
 FILE_OF_RUN = re.compile(r"(\w+/)?\w[\w.+-]*")
@@ -122,7 +123,7 @@ class StudyDirectory:
         """Read `reports/study.json`."""
         path = self.path / "reports" / f"{REPORT}.json"
         with files.reading(path, f"make it with `toytask study {self.shell_path}`"):
-            return files.read_json(path)
+            return files.read_json(path, MAX_REPORT_BYTES)
 
     def figure_names(self) -> list[str]:
         """Return the names of the figures, in order."""
