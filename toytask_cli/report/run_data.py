@@ -81,7 +81,7 @@ def _read_arrays(run: Run) -> dict[str, NDArray[Any]]:
     """Return the tensors of the importance report."""
     tensors = run.read_tensors("importance")
     file = f"{run.path}/reports/importance.safetensors"
-    with _understanding(file, f"toytask importance {run.shell_path}"):
+    with understanding(file, f"toytask importance {run.shell_path}"):
         return {name: np.asarray(tensor) for name, tensor in tensors.items()}
 
 
