@@ -15,7 +15,6 @@ from toytask_cli.figures.style import GUIDE, SIGNED_COLOURS, panels, style
 
 Array = NDArray[np.float32]
 
-DENSITY_BINS = 40
 
 
 def draw_activations(title: str, maps: Sequence[ActivationMap]) -> Figure:
@@ -69,15 +68,17 @@ def draw_density(names: Sequence[str], density: Array) -> Figure:
     """Draw how many neurons fire at which share of each task's positions, [task, d_sae]."""
     with style():
         figure, (axis,) = panels(1, width=7)
-        bins = np.linspace(np.log10(_smallest(density)), 0, DENSITY_BINS + 1)
+        least = 0.75 * _smallest(density)  # with bins that double, none is between two densities
+        bins = least * 2.0 ** np.arange(1 + np.ceil(-np.log2(least)))
         for name, row, line in zip(names, density, TASK_LINES, strict=False):
-            counts, _ = np.histogram(np.log10(row[row > 0]), bins)
+            counts, _ = np.histogram(row[row > 0], bins)
             silent = f"{int((row == 0).sum()):,} never fire"
             axis.stairs(counts, bins, linewidth=1.6, linestyle=line, label=f"{name} ({silent})")
         axis.set(
             title="neurons by how often they fire",
-            xlabel="log10 of density (share of the task's positions)",
-            ylabel="neurons",
+            xlabel="density: share of the task's positions at which a neuron fires",
+            ylabel="neurons, in bins that double",
+            xscale="log",
         )
         axis.legend()
         sns.despine(figure)
