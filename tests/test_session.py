@@ -29,6 +29,13 @@ def test_a_session_that_was_stopped_and_resumed_ends_in_the_same_weights(here, t
     assert epochs == list(range(1, tiny.epochs + 1))
 
 
+def test_a_session_that_was_killed_before_its_first_step_can_be_resumed(here, tiny):
+    started = Session.start(tiny, CPU, torch.float32, Path("run"))
+    assert not started.run.metrics_file.exists()
+    resumed = Session.resume(Run.open(Path("run")), None, CPU)
+    assert resumed.train()["epochs"] == tiny.epochs
+
+
 def test_a_session_that_stops_before_any_validation_says_how_far_it_came(here, tiny):
     recipe = replace(tiny, validate_every=5)
     session = Session.start(recipe, CPU, torch.float32, Path("run"))

@@ -74,9 +74,13 @@ class MetricsLog:
 def read_metrics(path: Path, epochs: int | None = None) -> list[dict[str, Any]]:
     """Read the records of the first epochs, or of all; what follows is ignored.
 
+    Before the first epoch there may be no file.
+
     Raises:
         ToytaskError: the file is missing, foreign, or does not hold these epochs.
     """
+    if epochs == 0:
+        return []
     with files.reading(path, HINT):
         lines = files.read_bytes(path, MAX_BYTES).splitlines()[:epochs]
         records = [_parse_record(line, epoch) for epoch, line in enumerate(lines, start=1)]
