@@ -16,7 +16,6 @@ from toytask_cli.figures.style import GUIDE, SIGNED_COLOURS, panels, style
 Array = NDArray[np.float32]
 
 
-
 def draw_activations(title: str, maps: Sequence[ActivationMap]) -> Figure:
     """Draw a strip for each hook point, a row for each position."""
     with style():
