@@ -164,6 +164,18 @@ class Picture:
 Block = Words | Heading | Commands | Table | Tiles | Definitions | Chart | Charts | Picture
 
 
+def with_command(text: str, command: str) -> list[Block]:
+    """Return a note, and below it the command that it speaks of."""
+    return [Words(text, "note"), Commands([command])]
+
+
+def missing_blocks(missing: Sequence[tuple[str, str]]) -> list[Block]:
+    """Return what is missing, each with the command that makes it."""
+    if not missing:
+        return [Words("Nothing is missing.")]
+    return [block for what, command in missing for block in with_command(f"{what}:", command)]
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the page that can be folded."""

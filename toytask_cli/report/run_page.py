@@ -5,12 +5,13 @@ from collections.abc import Callable
 from toytask_cli.report.accuracy import accuracy_blocks, training_blocks
 from toytask_cli.report.blocks import (
     Block,
-    Commands,
     Definitions,
     Heading,
     Page,
     Section,
     Words,
+    missing_blocks,
+    with_command,
 )
 from toytask_cli.report.lead import ablate_command, lead
 from toytask_cli.report.neurons import importance_blocks, sparsity_blocks
@@ -41,7 +42,7 @@ def run_page(data: RunData) -> Page:
             Section("removals", "Removals", _removals(data)),
             Section("prompts", "Prompts before and after", _prompts(data)),
             Section("definitions", "Definitions", _definitions(data)),
-            Section("missing", "Not measured yet", _not_measured(data)),
+            Section("missing", "Not measured yet", missing_blocks(not_measured(data))),
         ],
         sprite=maps,
         tile_size=TILE,
@@ -109,13 +110,11 @@ def _neurons(data: RunData) -> list[Block]:
 def _measured(data: RunData, name: str, blocks: Callable[[Report], list[Block]]) -> list[Block]:
     """Return the blocks of a report, or the command that measures it."""
     if name not in data.reports:
-        return _command(f"Not measured yet: {MEANINGS[name]}.", f"toytask {name} {data.shell_path}")
+        return with_command(
+            f"Not measured yet: {MEANINGS[name]}.", f"toytask {name} {data.shell_path}"
+        )
     with data.reading_report(name):
         return blocks(data.reports[name])
-
-
-def _command(text: str, command: str) -> list[Block]:
-    return [Words(text, "note"), Commands([command])]
 
 
 def _removals(data: RunData) -> list[Block]:
@@ -129,7 +128,7 @@ def _removals(data: RunData) -> list[Block]:
     for attack in (each for each in data.attacks if each.get("ablation") is None):
         with data.reading_report("attack"):
             blocks += [Heading("Attack on the run as it is"), *attack_blocks(attack)]
-    return blocks or _command(
+    return blocks or with_command(
         "Nothing is removed yet.", f"toytask ablate {data.shell_path} --remove {data.tasks[-1]}"
     )
 
@@ -139,7 +138,7 @@ def _prompts(data: RunData) -> list[Block]:
     for name, report in data.ablations.items():
         blocks.append(Heading(name))
         if "prompts" not in report:
-            blocks += _command("Not measured yet.", ablate_command(data, name))
+            blocks += with_command("Not measured yet.", ablate_command(data, name))
             continue
         with data.reading_ablation(name):
             blocks += prompt_blocks(report["prompts"])
@@ -159,10 +158,3 @@ def _definitions(data: RunData) -> list[Block]:
             entries = [(str(term), str(meaning)) for term, meaning in definitions.items()]
             blocks += [Heading(name), Definitions(entries)]
     return blocks
-
-
-def _not_measured(data: RunData) -> list[Block]:
-    missing = not_measured(data)
-    if not missing:
-        return [Words("Nothing is missing.")]
-    return [block for what, command in missing for block in _command(f"{what}:", command)]

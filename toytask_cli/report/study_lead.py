@@ -7,7 +7,7 @@ from toytask_cli.analysis.study_words import Row, support_text
 from toytask_cli.report.accuracy import percent
 from toytask_cli.report.blocks import Block, Commands, Definitions, Heading, Words
 from toytask_cli.report.study_data import StudyData
-from toytask_cli.report.study_recipes import by_recipe, glance_blocks
+from toytask_cli.report.study_recipes import by_recipe, glance_blocks, least
 
 AGAIN = (
     "The first command goes on: it trains the runs that are not there. The second makes all of "
@@ -99,6 +99,5 @@ def _who_keeps(rows: Sequence[Row]) -> str:
 
 
 def _mean_and_worst(rows: Sequence[Row]) -> str:
-    """Return the mean and the worst run of one quantity, or the least of several."""
-    mean, worst = (min(row[key] for row in rows) for key in ("mean", "worst"))
+    mean, worst = least(rows)
     return f"{percent(mean)} (worst {percent(worst)})"

@@ -4,12 +4,13 @@ from collections.abc import Set
 
 from toytask_cli.report.blocks import (
     Block,
-    Commands,
     Definitions,
     Page,
     Picture,
     Section,
     Words,
+    missing_blocks,
+    with_command,
 )
 from toytask_cli.report.page import render
 from toytask_cli.report.pictures import figure_texts, fitting
@@ -68,7 +69,7 @@ def _page(data: StudyData, shown: Set[str]) -> Page:
             ),
             Section("runs", "Runs", _runs(data)),
             Section("figures", "Figures", _figures(data, shown)),
-            Section("missing", "Not done yet", _not_done(data)),
+            Section("missing", "Not done yet", missing_blocks(not_done(data))),
             Section("definitions", "Definitions", _definitions(data)),
         ],
     )
@@ -79,15 +80,14 @@ def _runs(data: StudyData) -> list[Block]:
     if not without:
         return run_blocks(data)
     text = "A run without a link has no page yet. This makes one; then make this page again:"
-    return [*run_blocks(data), Words(text, "note"), Commands([data.page_command(without[0])])]
+    return [*run_blocks(data), *with_command(text, data.page_command(without[0]))]
 
 
 def _figures(data: StudyData, shown: Set[str]) -> list[Block]:
     """Return the figures, and the names of those that are too large for the page."""
     study = data.shell_path
     if not data.figures:
-        text = "There are no figures yet."
-        return [Words(text, "note"), Commands([f"toytask study {study}"])]
+        return with_command("There are no figures yet.", f"toytask study {study}")
     texts = figure_texts(data.report["varied"])
     pictures = [Picture(*texts[name], png) for name, png in data.figures.items() if name in shown]
     left_out = [f"figures/{name}.png" for name in data.figures if name not in shown]
@@ -95,17 +95,6 @@ def _figures(data: StudyData, shown: Set[str]) -> list[Block]:
         return [*pictures]
     text = f"Too large for this page, which stays below a megabyte: {', '.join(left_out)}."
     return [*pictures, Words(text, "note")]
-
-
-def _not_done(data: StudyData) -> list[Block]:
-    missing = not_done(data)
-    if not missing:
-        return [Words("Nothing is missing.")]
-    return [
-        block
-        for what, command in missing
-        for block in (Words(f"{what}:", "note"), Commands([command]))
-    ]
 
 
 def _definitions(data: StudyData) -> list[Block]:

@@ -25,6 +25,11 @@ def by_recipe(summary: Sequence[Values]) -> list[list[Values]]:
     return [list(rows) for _, rows in groupby(summary, key=lambda row: row["recipe"])]
 
 
+def least(rows: Sequence[Values]) -> tuple[float, float]:
+    """Return the mean and the worst run of one quantity, or the least of several."""
+    return min(row["mean"] for row in rows), min(row["worst"] for row in rows)
+
+
 def glance_blocks(data: StudyData) -> list[Block]:
     """Return a table with a row for each recipe: the mean and the worst of the main quantities."""
     groups = main_quantities(data)
@@ -46,7 +51,7 @@ def _glance_cell(quantities: Sequence[str], by_quantity: Mapping[str, Values]) -
     rows = [by_quantity[name] for name in quantities if name in by_quantity]
     if not rows:
         return MISSING
-    mean, worst = (min(row[key] for row in rows) for key in ("mean", "worst"))
+    mean, worst = least(rows)
     return value_cell(quantities[0], mean, detail=f"worst {value_text(quantities[0], worst)}")
 
 
