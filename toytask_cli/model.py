@@ -45,7 +45,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(d_model, d_model)
 
     def forward(self, x: Tensor, source: Tensor, causal: bool = False) -> Tensor:
-        """x [n, queries, d] and source [n, keys, d] → [n, queries, d].
+        """Attend from x [n, queries, d] to source [n, keys, d] → [n, queries, d].
 
         Args:
             x: the positions that attend.
@@ -86,7 +86,7 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Embedded prompts [n, prompt length, d] → [n, prompt length, d]."""
+        """Encode embedded prompts [n, prompt length, d] → [n, prompt length, d]."""
         x = self.attention_norm(x + self.attention(x, x))
         x = self.feed_forward_norm(x + self.feed_forward(x))
         return self.norm(x)
@@ -106,7 +106,7 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(d_model)
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """Embedded answers [n, length, d] → [n, length, d]; no position depends on a later one.
+        """Decode embedded answers [n, length, d] → [n, length, d], none from a later one.
 
         Args:
             x: the embedded answers.
@@ -161,15 +161,15 @@ class Transformer(nn.Module):
         return Output(self.readout(resid), resid, recon, pre_acts, acts, l0)
 
     def residual(self, prompts: Tensor, answers: Tensor) -> Tensor:
-        """Token ids as in `forward` → x [n, length, d]."""
+        """Compute x [n, length, d] from token ids as in `forward`."""
         return self.decode(answers, self.encode(prompts))
 
     def encode(self, prompts: Tensor) -> Tensor:
-        """[n, prompt length] token ids → [n, prompt length, d]."""
+        """Encode [n, prompt length] token ids → [n, prompt length, d]."""
         return self.encoder(self._embed(prompts, self.prompt_positions))
 
     def decode(self, answers: Tensor, source: Tensor) -> Tensor:
-        """[n, length] token ids, and the output of `encode` → x [n, length, d]."""
+        """Decode [n, length] token ids, and the output of `encode` → x [n, length, d]."""
         return self.decoder(self._embed(answers, self.answer_positions), source)
 
     def _embed(self, tokens: Tensor, positions: Tensor) -> Tensor:

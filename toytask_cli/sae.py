@@ -49,21 +49,21 @@ class SparseAutoencoder(nn.Module):
         return 2 * recipe.d_model * recipe.d_sae + recipe.d_sae + recipe.d_model
 
     def forward(self, x: Tensor) -> SAEOutput:
-        """x [..., d_model] → p, f, x̂ and the number of neurons that fire."""
+        """Map x [..., d_model] to p, f, x̂ and the number of neurons that fire."""
         pre_acts = self.encoder(x)
         acts = self.activation(pre_acts)
         return SAEOutput(pre_acts, acts, self.decode(acts), self.count_firing(pre_acts, acts))
 
     def encode(self, x: Tensor) -> Tensor:
-        """x [..., d_model] → f [..., d_sae]."""
+        """Encode x [..., d_model] → f [..., d_sae]."""
         return self.activation(self.encoder(x))
 
     def decode(self, acts: Tensor) -> Tensor:
-        """f [..., d_sae] → x̂ [..., d_model]."""
+        """Decode f [..., d_sae] → x̂ [..., d_model]."""
         return self.decoder(acts)
 
     def count_firing(self, pre_acts: Tensor, acts: Tensor) -> Tensor:
-        """p and f [..., d_sae] → [...] float32 number of neurons that fire."""
+        """Count the neurons that fire, from p and f [..., d_sae] → [...] float32."""
         # `sign` and not `> 0`: booleans are summed as int64, four times as slowly.
         return acts.detach().sign().sum(dim=-1, dtype=torch.float32)
 
@@ -107,7 +107,7 @@ class TopK(nn.Module):
         self.k = k
 
     def forward(self, pre_acts: Tensor) -> Tensor:
-        """p [..., d_sae] → f [..., d_sae]."""
+        """Map p [..., d_sae] to f [..., d_sae]."""
         largest, neurons = pre_acts.topk(self.k, dim=-1, sorted=False)
         return torch.zeros_like(pre_acts).scatter(-1, neurons, largest.relu())
 
@@ -136,14 +136,14 @@ class Step(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, pre_acts: Tensor, threshold: Tensor) -> Tensor:
-        """p [..., d_sae] and θ [d_sae] → [..., d_sae]."""
+        """Map p [..., d_sae] and θ [d_sae] to [..., d_sae]."""
         distance = pre_acts - threshold.clamp(min=0)
         ctx.save_for_backward(distance)
         return (distance > 0).to(pre_acts.dtype)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
-        """Gradient of the step [..., d_sae] → of p [..., d_sae], and of θ [d_sae]."""
+        """Map the gradient of the step [..., d_sae] to that of p [..., d_sae] and of θ [d_sae]."""
         (distance,) = ctx.saved_tensors
         of_pre_acts = gradient * (distance.abs() < BANDWIDTH / 2) / BANDWIDTH
         return of_pre_acts, -of_pre_acts.flatten(0, -2).sum(dim=0)
@@ -157,11 +157,11 @@ class JumpReLU(nn.Module):
         self.threshold = nn.Parameter(torch.full((d_sae,), INITIAL_THRESHOLD))
 
     def fires(self, pre_acts: Tensor) -> Tensor:
-        """p [..., d_sae] → [..., d_sae] 1 for each neuron that fires, else 0."""
+        """Mark which neurons fire: p [..., d_sae] → [..., d_sae] 1 for each that does, else 0."""
         return Step.apply(pre_acts, self.threshold)  # type: ignore[no-untyped-call]
 
     def forward(self, pre_acts: Tensor) -> Tensor:
-        """p [..., d_sae] → f [..., d_sae]."""
+        """Map p [..., d_sae] to f [..., d_sae]."""
         return F.relu(pre_acts) * self.fires(pre_acts)
 
 

@@ -107,14 +107,14 @@ def share_evenly(matrices: Iterable[Matrix], n: int) -> list[list[Matrix]]:
 
 
 def to_blocks(matrix: Tensor) -> Tensor:
-    """[rows, columns] → [block, units, width], filled up with zeros after the last unit."""
+    """Cut [rows, columns] into [block, units, width], filled up with zeros after the last unit."""
     units = matrix.mT if maps_to_fewer(matrix) else matrix
     size = min(BLOCK, units.shape[1])
     return F.pad(units, (0, 0, 0, -len(units) % size)).unflatten(0, (-1, size))
 
 
 def from_blocks(blocks: Tensor, matrix: Tensor) -> Tensor:
-    """[block, units, width] → the shape of the matrix that `to_blocks` got.
+    """Join [block, units, width] to the shape of the matrix that `to_blocks` got.
 
     A matrix that maps to fewer outputs is scaled by √(outputs / units), for its outputs add up the
     steps of all units.
