@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY_OPTIONS, all_files
 
+from toytask_cli.dataset import build_grid
+from toytask_cli.recipe import resolve
+
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 SCRIPTS = sorted(path for path in BENCHMARKS.glob("*/*.py") if path.name != "shared.py")
 OWN = {path.stem for path in BENCHMARKS.glob("*/*.py")}
@@ -87,3 +90,18 @@ def test_ways_of_removal_are_compared_with_a_control_and_measured_once(toytask, 
     before = all_files(here / "lasting")
     assert table("lasting", *args, run="study")[2:] == rows
     assert all_files(here / "lasting") == before
+
+
+def test_spelled_examples_read_the_same_with_a_token_for_each_character(monkeypatch):
+    folder = BENCHMARKS / "experiments"
+    monkeypatch.delitem(sys.modules, "shared", raising=False)
+    monkeypatch.syspath_prepend(folder)
+    grid = build_grid(resolve("default", {"digits": 1}))
+    spelled = runpy.run_path(str(folder / "characters.py"))["spelled"](grid)
+    assert {len(token) for token in spelled.tokenizer.tokens} == {1}
+    for task in range(2):
+        for rows in ("prompts", "answers"):
+            whole, single = (getattr(each, rows)[task].tolist() for each in (grid, spelled))
+            assert [spelled.tokenizer.decode(ids) for ids in single] == [
+                grid.tokenizer.decode(ids) for ids in whole
+            ]
