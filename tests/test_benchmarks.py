@@ -105,3 +105,12 @@ def test_spelled_examples_read_the_same_with_a_token_for_each_character(monkeypa
             assert [spelled.tokenizer.decode(ids) for ids in single] == [
                 grid.tokenizer.decode(ids) for ids in whole
             ]
+
+
+def test_kinds_are_compared_by_what_the_study_of_each_found(toytask, table, here):
+    varied = ("--sae", "topk", "--vary", "beta=0.2", "--seeds", 0)
+    toytask("study", *TINY_OPTIONS, *varied, "--no-figures", "--out", "topk")
+    header, _, row = table("kinds", "--out", here, run="topk")
+    assert row[:3] == ["topk", "", "0.2"]
+    assert len(row) == len(header)
+    assert (here / "kinds.png").exists()
