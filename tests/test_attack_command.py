@@ -78,7 +78,7 @@ def test_the_report_has_what_is_promised(report):
     assert report["ablation"] == "remove-concat"
     assert report["mask_lifted"].keys() == {"sum", "concat"}
     for block in ("encoder", "decoder", "sae", "recon", "logits"):
-        assert report["probes"][block].keys() == {"run", "control"}
+        assert report["probes"][block].keys() == {"run", "control", "fresh"}
     for name in ("run", "control", "fresh"):
         assert {"steps50", "steps95", "rate"} <= report["relearning"][name].keys()
     assert [row["n"] for row in report["from_examples"]] == [10, 30]

@@ -32,7 +32,8 @@ DEFINITIONS = {
     "probes": "share of the removed tasks' unseen answers whose first token a ridge regression "
     "names, fitted on training examples for each model; strength chosen on validation among "
     + ", ".join(f"{strength:g}" for strength in STRENGTHS)
-    + ". By what it reads: "
+    + ". Fresh weights pass an operand on, so that what is to be read off a model need not be a "
+    "memory. By what it reads: "
     + "; ".join(f"{block}: {meaning}" for block, meaning in BLOCKS.items()),
     "relearning": "fine-tuning of all weights on the true answers of training examples, by AdamW "
     f"at a constant rate ({', '.join(f'{rate:g}' for rate in RATES)}), on cross-entropy alone, "
@@ -72,7 +73,7 @@ class Attack:
     mask_lifted: dict[str, float]
     mask_held: dict[str, float]
     control_accuracy: dict[str, float]
-    probes: dict[str, dict[str, float]]  # block → run and control
+    probes: dict[str, dict[str, float]]  # block → run, control and fresh
     relearning: dict[str, Relearning]  # run, control and fresh
     from_examples: list[FromExamples]
     robustness: dict[str, float | None]  # by percent
@@ -104,7 +105,7 @@ def attack(
     names = grid.task_names
     goal = sum(before[names[i]] for i in tasks) / len(tasks)
     probes = {}
-    for candidate in (run, control):
+    for candidate in (run, control, fresh):
         attacker.on_begin(f"{candidate.name}, probes")
         model, variant = candidate.model, candidate.variant
         probes[candidate.name] = probe(model, variant, grid, tasks, attacker.seed)

@@ -100,7 +100,8 @@ def _print_probes(probes: dict[str, dict[str, float]]) -> None:
     for block, share in probes.items():
         above = 100 * (share["run"] - share["control"])
         rows.append([BLOCK_NAMES.get(block, block), *_percents(share.values()), f"{above:+.2f}"])
-    print_table(["first token by a probe on, in %", "run", "control", "above"], rows)
+    header = ["first token by a probe on, in %", *next(iter(probes.values())), "run - control"]
+    print_table(header, rows)
 
 
 def _print_relearning(report: Report) -> None:

@@ -110,8 +110,9 @@ def attack_blocks(report: Report) -> list[Block]:
         [who, *(_steps(fastest[key], report) for key in ("steps50", "steps95"))]
         for who, fastest in report["relearning"].items()
     ]
+    models = next(iter(report["probes"].values()))
     probes = [
-        [block, percent(share["run"]), percent(share["control"])]
+        [block, *(percent(share[who]) for who in models)]
         for block, share in report["probes"].items()
     ]
     examples = [
@@ -130,7 +131,7 @@ def attack_blocks(report: Report) -> list[Block]:
             steps,
         ),
         Words(f"Robustness, the steps needed over those that the control needs: {hardness}."),
-        Table.of("First token named by a probe on", ["block", "run", "control"], probes),
+        Table.of("First token named by a probe on", ["block", *models], probes),
         Table.of("Accuracy after relearning from", ["examples", "run", "control"], examples),
     ]
 
