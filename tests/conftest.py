@@ -23,7 +23,7 @@ TINY = {
     "n_heads": 2,
     "d_ff": 64,
     "d_sae": 48,
-    "batch_size": 16,
+    "batch_size": 32,
     "epochs": 12,
     "separate_epochs": 4,
     "learnt_accuracy": 0.2,
@@ -36,7 +36,7 @@ COMPETENT = TINY | {
 }  # fmt: skip
 
 # Long enough to get all of concat and some of sum right, in a second or two.
-SMALL = TINY | {"epochs": 30, "separate_epochs": 8}
+SMALL = TINY | {"epochs": 30, "separate_epochs": 8, "batch_size": 16}
 SAE_WITH = {"k": "topk", "target_l0": "jumprelu"}  # field → the kind of SAE that has it
 
 
