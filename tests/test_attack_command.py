@@ -24,10 +24,10 @@ CONTROL = Path("runs/01/attacks/control-sum")
 REPORT = Path("runs/01/reports/attack-remove-concat.json")
 
 
-def small_run(place: Path) -> Run:
+def small_run(place: Path, batch_size: int = 30) -> Run:
     """A run that knows both tasks, and whose recipe is over in a moment; an ablation of concat."""
     run = memorised_run(place)
-    recipe = replace(run.config.recipe, epochs=5, separate_epochs=1, batch_size=16)
+    recipe = replace(run.config.recipe, epochs=5, separate_epochs=1, batch_size=batch_size)
     run.config = replace(run.config, recipe=recipe)
     run.write_config()
     neurons = run.read_ablation("no-concat")["neurons"]
