@@ -18,7 +18,7 @@ from toytask_cli.cli.signals import StopRequest
 from toytask_cli.runs.run import Run
 
 pytestmark = pytest.mark.xdist_group("attack")  # one attack for all
-STEPS = ["--steps", "6"]
+STEPS = ["--steps", "4"]
 ATTACK = ["attack", "runs/01", "--ablation", "remove-concat", *STEPS]
 CONTROL = Path("runs/01/attacks/control-sum")
 REPORT = Path("runs/01/reports/attack-remove-concat.json")
@@ -102,7 +102,7 @@ def test_lifting_the_mask_is_eval_and_holding_it_is_eval_with_the_ablation(
 def test_a_mask_hides_what_is_still_there(report):
     assert report["mask_lifted"]["concat"] == 1
     assert report["mask_held"]["concat"] < 0.2
-    assert report["relearning"]["run"]["steps95"] <= 6
+    assert report["relearning"]["run"]["steps95"] <= 4
     assert report["relearning"]["control"]["steps95"] is None
     assert report["from_examples"][0]["run"] > report["from_examples"][0]["control"]
 
@@ -118,7 +118,7 @@ def test_another_attack_is_the_same_to_the_byte_and_trains_no_other_control(
     lines = [line.split() for line in result.out.splitlines() if line.strip()]
     assert lines[0] == ["accuracy", "in", "%", "sum", "concat", "(removed)"]
     assert lines[2] == ["mask", "lifted", "100.00", "100.00"]
-    assert "a model that was never taught it after more than 6 steps" in result.out
+    assert "a model that was never taught it after more than 4 steps" in result.out
     assert result.err.endswith("next: toytask distill runs/01 --ablation remove-concat\n")
 
 
