@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from toytask_cli import recipe
 from toytask_cli.cli.app import main
@@ -80,6 +82,27 @@ class Result:
 
 
 Command = Callable[..., Result]
+
+
+# Files whose tests share what takes long to make: one worker of `pytest -n` runs all of a group.
+PAGES = ("test_study_", "test_report")
+ALONE = (
+    "test_attack_command", "test_distill_command", "test_hostile_runs", "test_killed",
+    "test_reference", "test_trust",
+)  # fmt: skip
+
+
+class Together(LoadScopeScheduling):
+    """Hands out tests one by one, but for those that share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = Path(nodeid.split("::", maxsplit=1)[0]).stem
+        return "pages" if name.startswith(PAGES) else name if name in ALONE else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    return Together(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -161,7 +161,6 @@ def test_the_joint_effect_is_measured_where_importance_was() -> None:
     assert report.joint.sum_of_singles["concat"] == pytest.approx(singles, rel=1e-5)
 
 
-@pytest.mark.xdist_group("three tasks")  # which are learnt once
 def test_one_of_three_tasks_or_two_of_them_can_go() -> None:
     scores = found("sum", "concat", "max")
     one = ablate(scores, remove=["concat"])

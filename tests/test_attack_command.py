@@ -17,7 +17,6 @@ from toytask_cli.cli.attack_view import print_attack
 from toytask_cli.cli.signals import StopRequest
 from toytask_cli.runs.run import Run
 
-pytestmark = pytest.mark.xdist_group("attack")  # one attack for all
 STEPS = ["--steps", "4"]
 ATTACK = ["attack", "runs/01", "--ablation", "remove-concat", *STEPS]
 CONTROL = Path("runs/01/attacks/control-sum")

@@ -21,7 +21,6 @@ from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.xdist_group("distill")  # one student for all
 DISTILL = ["distill", "runs/01", "--ablation", "remove-concat", "--no-figures"]
 STUDENT = Path("runs/02")
 

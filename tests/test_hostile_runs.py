@@ -42,7 +42,6 @@ ROUNDS = 30
 IN_PROCESS = 53  # rounds of which one is repeated in a process of its own
 SECONDS = 60  # after which a command hangs; the slowest takes one
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.xdist_group("hostile runs")  # one tree for all
 ABLATIONS = ("off-concat", "off-sum")
 PIPED = b"4+7\n4C7\n3C9\n"
 

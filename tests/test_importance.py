@@ -160,7 +160,6 @@ def test_two_neurons_that_back_each_other_up_cost_more_together_than_alone() -> 
     assert together > 1.5 * 2 * alone
 
 
-@pytest.mark.xdist_group("three tasks")  # which are learnt once
 def test_three_tasks_are_no_different() -> None:
     model, grid = memorised("sum", "concat", "max")
     report, tensors = measure(model, grid)

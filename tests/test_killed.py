@@ -27,7 +27,6 @@ CPU = torch.device("cpu")
 LONGER = TINY | {"epochs": 25, "separate_epochs": 10, "learnt_accuracy": 0.3}
 TRAIN = ["train", "--no-figures", "--precision", "float32", *options(LONGER)]
 ENVIRONMENT = environment()
-pytestmark = pytest.mark.xdist_group("killed")  # one undisturbed run for all
 
 
 def outcome(run: Path) -> dict[str, object]:

@@ -17,7 +17,6 @@ from toytask_cli.analysis.sparsity import measure_sparsity
 from toytask_cli.analysis.stats import FLOOR
 from toytask_cli.runs.run import Run
 
-pytestmark = pytest.mark.xdist_group("reference")  # measured once
 REFERENCE = Path(__file__).parent.parent / "runs" / "reference"
 
 

@@ -16,8 +16,6 @@ from toytask_cli.recipe import resolve
 from toytask_cli.report.lead import train_options
 from toytask_cli.runs.run import Run
 
-pytestmark = pytest.mark.xdist_group("study")  # the run that the browser shows too, measured once
-
 
 @pytest.fixture
 def run(measured_run: Run) -> Run:

@@ -11,8 +11,6 @@ from html_page import Elements, rewrite
 from toytask_cli.runs import tensor_files
 from toytask_cli.runs.run import Run
 
-pytestmark = pytest.mark.xdist_group("study")  # the run that the browser shows too, measured once
-
 
 @pytest.fixture
 def run(measured_run: Run) -> Run:

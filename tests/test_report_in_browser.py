@@ -11,10 +11,7 @@ from conftest import Command
 
 from toytask_cli.runs.run import Run
 
-pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the path"),
-    pytest.mark.xdist_group("study"),  # one study and one browser for all
-]
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the path")
 
 DESKTOP, PHONE = (1280, 900), (390, 844)
 # Every text that is shown: its colour, and the first background that is not transparent.

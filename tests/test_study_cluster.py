@@ -14,7 +14,6 @@ from conftest import SMALL, TOYTASK, environment, options
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'toytask[cluster]'")
 
-pytestmark = pytest.mark.xdist_group("study")  # one study for all
 TWO = ["--seeds", "0-1", "--split-seeds", "0", "--precision", "float32"]  # of the four runs
 SAME = ["study", *options(SMALL), *TWO, "--no-figures"]
 QUIET = ["--no-dashboard", "--scheduler-file", "scheduler.json"]

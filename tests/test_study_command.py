@@ -14,7 +14,6 @@ from toytask_cli.runs.metrics import MetricsLog
 from toytask_cli.runs.study_directory import StudyDirectory
 from toytask_cli.studies.plan import Plan
 
-pytestmark = pytest.mark.xdist_group("study")  # one study for all
 SAME = ["study", *options(SMALL), *STUDY]
 IDS = [f"split-{split}-seed-{seed}" for split in (0, 1) for seed in (0, 1)]
 

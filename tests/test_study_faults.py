@@ -22,7 +22,6 @@ from toytask_cli.studies.one_run import train_and_measure
 from toytask_cli.studies.plan import Plan, cross
 from toytask_cli.studies.workers import LocalRuns, RunFailedError, local_workers
 
-pytestmark = pytest.mark.xdist_group("study")  # one study for all
 SAME = ["study", *options(SMALL), *STUDY, "--no-figures"]
 IDS = [f"split-{split}-seed-{seed}" for split in (0, 1) for seed in (0, 1)]
 

@@ -22,7 +22,6 @@ from toytask_cli.runs.study_directory import StudyDirectory
 from toytask_cli.studies.plan import Plan, cross
 from toytask_cli.studies.report import build_report
 
-pytestmark = pytest.mark.xdist_group("study")  # one study for all
 IDS = [f"split-{split}-seed-{seed}" for split in (0, 1) for seed in (0, 1)]
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -7,7 +7,6 @@ import pytest
 from conftest import Command
 from html_page import Elements, check_alone, rewrite
 
-pytestmark = pytest.mark.xdist_group("study")  # one study for all
 EVIL = "</td><script>alert(1)</script><img src=x onerror=alert(2)> \" ' & {{ 7 * 7 }}"
 
 

@@ -18,7 +18,6 @@ from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
 CPU = torch.device("cpu")
-pytestmark = pytest.mark.xdist_group("trust")  # one run for all
 
 
 @pytest.fixture(scope="module")
