@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from toytask_cli import recipe
 from toytask_cli.cli.app import main
@@ -23,7 +25,7 @@ TINY = {
     "n_heads": 2,
     "d_ff": 64,
     "d_sae": 48,
-    "batch_size": 16,
+    "batch_size": 32,
     "epochs": 12,
     "separate_epochs": 4,
     "learnt_accuracy": 0.2,
@@ -36,7 +38,7 @@ COMPETENT = TINY | {
 }  # fmt: skip
 
 # Long enough to get all of concat and some of sum right, in a second or two.
-SMALL = TINY | {"epochs": 30, "separate_epochs": 8}
+SMALL = TINY | {"epochs": 30, "separate_epochs": 8, "batch_size": 16}
 SAE_WITH = {"k": "topk", "target_l0": "jumprelu"}  # field → the kind of SAE that has it
 
 
@@ -80,6 +82,27 @@ class Result:
 
 
 Command = Callable[..., Result]
+
+
+# Files whose tests share what takes long to make: one worker of `pytest -n` runs all of a group.
+PAGES = ("test_study_", "test_report")
+ALONE = (
+    "test_attack_command", "test_distill_command", "test_hostile_runs", "test_killed",
+    "test_reference", "test_trust",
+)  # fmt: skip
+
+
+class Together(LoadScopeScheduling):
+    """Hands out tests one by one, but for those that share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        name = Path(nodeid.split("::", maxsplit=1)[0]).stem
+        return "pages" if name.startswith(PAGES) else name if name in ALONE else nodeid
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Together:
+    return Together(config, log)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

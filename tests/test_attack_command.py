@@ -17,16 +17,16 @@ from toytask_cli.cli.attack_view import print_attack
 from toytask_cli.cli.signals import StopRequest
 from toytask_cli.runs.run import Run
 
-STEPS = ["--steps", "6"]
+STEPS = ["--steps", "4"]
 ATTACK = ["attack", "runs/01", "--ablation", "remove-concat", *STEPS]
 CONTROL = Path("runs/01/attacks/control-sum")
 REPORT = Path("runs/01/reports/attack-remove-concat.json")
 
 
-def small_run(place: Path) -> Run:
+def small_run(place: Path, batch_size: int = 30) -> Run:
     """A run that knows both tasks, and whose recipe is over in a moment; an ablation of concat."""
     run = memorised_run(place)
-    recipe = replace(run.config.recipe, epochs=5, separate_epochs=1, batch_size=16)
+    recipe = replace(run.config.recipe, epochs=5, separate_epochs=1, batch_size=batch_size)
     run.config = replace(run.config, recipe=recipe)
     run.write_config()
     neurons = run.read_ablation("no-concat")["neurons"]
@@ -101,7 +101,7 @@ def test_lifting_the_mask_is_eval_and_holding_it_is_eval_with_the_ablation(
 def test_a_mask_hides_what_is_still_there(report):
     assert report["mask_lifted"]["concat"] == 1
     assert report["mask_held"]["concat"] < 0.2
-    assert report["relearning"]["run"]["steps95"] <= 6
+    assert report["relearning"]["run"]["steps95"] <= 4
     assert report["relearning"]["control"]["steps95"] is None
     assert report["from_examples"][0]["run"] > report["from_examples"][0]["control"]
 
@@ -117,7 +117,7 @@ def test_another_attack_is_the_same_to_the_byte_and_trains_no_other_control(
     lines = [line.split() for line in result.out.splitlines() if line.strip()]
     assert lines[0] == ["accuracy", "in", "%", "sum", "concat", "(removed)"]
     assert lines[2] == ["mask", "lifted", "100.00", "100.00"]
-    assert "a model that was never taught it after more than 6 steps" in result.out
+    assert "a model that was never taught it after more than 4 steps" in result.out
     assert result.err.endswith("next: toytask distill runs/01 --ablation remove-concat\n")
 
 

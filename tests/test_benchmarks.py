@@ -73,7 +73,8 @@ def test_saes_trained_afterwards_are_compared_with_the_joint_one(table, tmp_path
 
 
 def test_ways_of_removal_are_compared_with_a_control_and_measured_once(toytask, table, here):
-    toytask("train", *TINY_OPTIONS, "--no-figures", "--out", "study/seed-0")
+    train = [*TINY_OPTIONS, "--batch-size", "16", "--no-figures"]  # enough to learn concat
+    toytask("train", *train, "--out", "study/seed-0")
     for error in ("keep", "drop"):
         removal = ("--remove", "concat", "--tolerance", "0.1", "--error", error, "--no-figures")
         toytask("ablate", "study/seed-0", *removal)

@@ -96,7 +96,7 @@ def test_a_replay_reads_new_inputs_and_new_state():
 )
 def test_replayed_operations_train_to_the_same_bytes(tiny, sae, precision):
     # The last batch is smaller: captured by itself.
-    recipe = replace(tiny, batch_size=17, sae=sae)
+    recipe = replace(tiny, epochs=4, separate_epochs=2, batch_size=34, sae=sae)
     eager = run(recipe, "cpu", None, precision)
     captured = []
     replayed = run(
@@ -113,9 +113,10 @@ def test_without_graphs_it_warns_and_trains_to_the_same_bytes(tiny, monkeypatch)
         raise RuntimeError("CUDA error: operation not permitted when stream is capturing\nmore")
 
     monkeypatch.setattr(cuda_graphs, "_capture_graph", refuse)
-    eager = run(tiny, "cpu", None)
+    recipe = replace(tiny, epochs=4, separate_epochs=2)
+    eager = run(recipe, "cpu", None)
     with pytest.warns(UserWarning, match=r"without CUDA graphs.*is capturing\)$") as warnings:
-        called = run(tiny, "cpu", capture)
+        called = run(recipe, "cpu", capture)
     assert len(warnings) == 3  # a step of either size, and validation
     assert same_run(eager, called)
 

@@ -29,7 +29,7 @@ STUDENT = Path("runs/02")
 def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which a student was taught."""
     place = tmp_path_factory.mktemp("distilled")
-    small_run(place)
+    small_run(place, batch_size=16)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setattr(sys, "argv", ["toytask", *DISTILL])
@@ -50,7 +50,7 @@ def copy(distilled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The teacher alone, its directory to work in."""
-    small_run(tmp_path)
+    small_run(tmp_path, batch_size=16)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

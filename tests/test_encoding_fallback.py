@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from conftest import TOYTASK, environment
+from conftest import TOYTASK, Command, environment
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -36,16 +36,14 @@ def test_bytes_that_cannot_be_read_are_escaped(read):
     )
 
 
-def test_a_heatmap_keeps_its_columns_where_its_shades_cannot_be_written(run):
-    def shown(encoding: str) -> list[str]:
-        done = subprocess.run(
-            [*TOYTASK, "sparsity", str(run.path), "--prompt", "4+7", "--no-figures"],
-            env=environment(PYTHONIOENCODING=encoding), capture_output=True, check=True,
-        )  # fmt: skip
-        return done.stdout.decode(encoding).splitlines()
-
-    drawn = [line for line in shown("utf-8") if line.startswith("B→11 ")]
+def test_a_heatmap_keeps_its_columns_where_its_shades_cannot_be_written(toytask: Command, run):
+    command = ["sparsity", str(run.path), "--prompt", "4+7", "--no-figures"]
+    drawn = [line for line in toytask(*command).out.splitlines() if line.startswith("B→11 ")]
     assert len(drawn) == 1
     plain = drawn[0].translate(str.maketrans(REPLACEMENTS))
-    assert plain in shown("ascii")
+    done = subprocess.run(
+        [*TOYTASK, *command],
+        env=environment(PYTHONIOENCODING="ascii"), capture_output=True, check=True,
+    )  # fmt: skip
+    assert plain in done.stdout.decode("ascii").splitlines()
     assert set(plain.split()[1]) > {"."}

@@ -10,19 +10,24 @@ from conftest import TINY_OPTIONS, TOYTASK, Command, environment
 NUMBERS = ("COLUMNS", "LINES", "TERMINAL_WIDTH", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-@pytest.mark.parametrize(
-    ("value", "command"),
-    [("abc", "--help"), ("", "--help"), ("-5", "--help"), ("²", "--help"), ("abc", "data")],
-)
-def test_a_variable_that_holds_no_number_changes_nothing(here, value, command):
-    def shown(**variables: str) -> tuple[int, str, bool]:
-        done = subprocess.run(
-            [*TOYTASK, command],
-            env=environment(**variables), capture_output=True, text=True, check=False,
-        )  # fmt: skip
-        return done.returncode, done.stdout, "Traceback" in done.stderr  # OpenMP may warn
+def shown(command: str, **variables: str) -> tuple[int, str, bool]:
+    done = subprocess.run(
+        [*TOYTASK, command],
+        env=environment(**variables), capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return done.returncode, done.stdout, "Traceback" in done.stderr  # OpenMP may warn
 
-    assert shown(**dict.fromkeys(NUMBERS, value)) == shown()
+
+@pytest.mark.parametrize("value", ["abc", "", "-5", "²"])
+def test_a_variable_that_holds_no_number_changes_nothing(here, value):
+    assert shown("--help", **dict.fromkeys(NUMBERS, value)) == shown("--help")
+
+
+def test_numbers_for_pytorch_that_are_none_change_nothing(toytask: Command, here, monkeypatch):
+    for name in NUMBERS:
+        monkeypatch.delenv(name, raising=False)
+    expected = 0, toytask("data").out, False
+    assert shown("data", **dict.fromkeys(NUMBERS, "abc")) == expected
 
 
 def test_a_current_directory_that_is_gone_is_one_line(run):

@@ -174,7 +174,7 @@ def test_of_a_run_of_somebody_else_results_are_shown_and_not_kept(
     monkeypatch.chdir(closed)
     run = shutil.copytree(trained / "runs" / "01", tmp_path / "run")
     name, *options = command
-    shown = toytask(name, run, *options).out
+    shown = toytask(name, run, *options, "--no-figures").out
     before = snapshot(run)
     for folder in (run, run / "reports", run / "ablations", run / "figures"):
         folder.chmod(0o555)
@@ -249,10 +249,10 @@ def at_once(root: Path, commands: list[list[str]]) -> list[subprocess.CompletedP
 
 def test_trainings_that_start_together_take_a_number_each(tmp_path):
     train = ["train", *TINY_OPTIONS, "--no-figures"]
-    done = at_once(tmp_path, [train] * 3)
-    assert [d.returncode for d in done] == [0] * 3, [d.stderr for d in done]
+    done = at_once(tmp_path, [train] * 2)
+    assert [d.returncode for d in done] == [0] * 2, [d.stderr for d in done]
     runs = sorted((tmp_path / "runs").iterdir())
-    assert [run.name for run in runs] == ["01", "02", "03"]
+    assert [run.name for run in runs] == ["01", "02"]
     assert len({(run / "model.safetensors").read_bytes() for run in runs}) == 1
 
 
@@ -266,8 +266,8 @@ def test_however_many_claim_a_number_each_gets_its_own(tmp_path, rounds):
 def test_commands_that_write_the_same_report_leave_a_whole_one(trained, tmp_path):
     shutil.copytree(trained / "runs", tmp_path / "runs")
     command = ["eval", "--no-figures", "--json"]
-    done = at_once(tmp_path, [command] * 3)
-    assert [d.returncode for d in done] == [0] * 3, [d.stderr for d in done]
+    done = at_once(tmp_path, [command] * 2)
+    assert [d.returncode for d in done] == [0] * 2, [d.stderr for d in done]
     report = json.loads((tmp_path / "runs/01/reports/eval.json").read_text())
     assert all(json.loads(d.stdout) == report for d in done)
     assert not list(tmp_path.rglob("*.partial"))
@@ -307,7 +307,7 @@ def test_too_large_a_model_is_one_line(tmp_path):
         "from toytask_cli.cli.app import main\n"
         "held = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()\n"
         "resource.setrlimit(resource.RLIMIT_AS, (held + 2**30, -1))\n"
-        "sys.argv = ['toytask', 'train', '--batch-size', '6000', '--d-ff', '60000']\n"
+        "sys.argv = ['toytask', 'train', '--batch-size', '6000', '--d-ff', '20000']\n"
         "main()"
     )
     done = subprocess.run(

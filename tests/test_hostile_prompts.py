@@ -68,7 +68,7 @@ def test_a_command_gives_an_answer_or_one_line(
     toytask: Command, folder, monkeypatch, rounds, command
 ):
     monkeypatch.chdir(folder)
-    for prompt in prompts(" ".join(command), rounds or 60):
+    for prompt in prompts(" ".join(command), rounds or 25):
         result = toytask(*command, prompt)
         case = f"{command} {prompt!r}: {result}"
         assert is_harmless(result.out + result.err), case
@@ -84,7 +84,7 @@ def test_a_command_gives_an_answer_or_one_line(
 
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
 def test_a_chat_answers_each_line_of_a_pipe_or_says_what_is_wrong(folder, rounds, options):
-    lines = prompts("chat", rounds or 10_000)
+    lines = prompts("chat", rounds or 1_000)
     done = subprocess.run(
         [*TOYTASK, "chat", *options],
         cwd=folder, env=environment(), input="\n".join(lines).encode(errors="surrogatepass"),

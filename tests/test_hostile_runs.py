@@ -38,7 +38,7 @@ from toytask_cli.recipe import resolve
 from toytask_cli.runs.data_files import write_data
 from toytask_cli.runs.session import Session
 
-ROUNDS = 60
+ROUNDS = 30
 IN_PROCESS = 53  # rounds of which one is repeated in a process of its own
 SECONDS = 60  # after which a command hangs; the slowest takes one
 CPU = torch.device("cpu")
@@ -111,7 +111,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["importance", RUN, "--no-figures"],
             ["ablate", RUN, "--no-figures", "--remove", "concat", "--name", ABLATIONS[0]],
             ["ablate", RUN, "--no-figures", "--remove", "sum", "--name", ABLATIONS[1]],
-            ["sparsity", RUN],
+            ["sparsity", RUN, "--no-figures"],
             ["eval", RUN],
         ):
             patch.setattr(sys, "argv", ["toytask", *command])

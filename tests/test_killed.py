@@ -24,7 +24,7 @@ from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
 
 CPU = torch.device("cpu")
-LONGER = TINY | {"epochs": 40, "separate_epochs": 15, "learnt_accuracy": 0.3}
+LONGER = TINY | {"epochs": 25, "separate_epochs": 10, "learnt_accuracy": 0.3}
 TRAIN = ["train", "--no-figures", "--precision", "float32", *options(LONGER)]
 ENVIRONMENT = environment()
 
@@ -96,13 +96,12 @@ def kill_in_write(number: int, is_whole: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_whole", "precision"),
-    [(False, torch.float32), (False, torch.bfloat16), (True, torch.float32)],
+    ("is_whole", "precision"), [(False, torch.float32), (True, torch.bfloat16)]
 )
 def test_killed_in_any_of_its_writes_a_run_resumes_to_the_same_bytes(
     tmp_path, tiny, is_whole, precision
 ):
-    recipe = replace(tiny, epochs=6, separate_epochs=2)
+    recipe = replace(tiny, epochs=4, separate_epochs=2)
     Session.start(recipe, CPU, precision, tmp_path / "undisturbed").train()
     for number in range(1, 100):
         root = tmp_path / str(number)

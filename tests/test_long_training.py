@@ -24,7 +24,7 @@ def resident() -> float:
 
 @pytest.mark.skipif(not STATM.exists(), reason="memory is read from /proc")
 def test_memory_and_files_stay_flat(tmp_path, tiny, rounds):
-    recipe = replace(tiny, epochs=rounds or 40, separate_epochs=0)
+    recipe = replace(tiny, epochs=rounds or 20, separate_epochs=0)
     session = Session.start(recipe, torch.device("cpu"), torch.float32, tmp_path / "run")
     seen = []
 

@@ -66,7 +66,7 @@ def test_a_session_whose_loss_breaks_keeps_the_best_weights(here, tiny):
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
 def test_twenty_epochs_are_ten_and_ten_more(here, tiny, precision):
-    recipe = replace(tiny, epochs=20, separate_epochs=0)
+    recipe = replace(tiny, epochs=20, separate_epochs=0, batch_size=50)
     Session.start(recipe, CPU, precision, Path("whole")).train()
     Session.start(replace(recipe, epochs=10), CPU, precision, Path("parts")).train()
     Session.resume(Run.open(Path("parts")), 20, CPU).train()

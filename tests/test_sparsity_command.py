@@ -216,7 +216,7 @@ def test_an_attention_block_is_shown_by_head_and_token(toytask: Command, run: Ru
     assert re.search(rf"{queries[-1]} .*{100 * weights[0, -1, -1]:3.0f} ", result.out)
 
 
-@pytest.mark.parametrize("n_heads", [1, 4, 12])
+@pytest.mark.parametrize("n_heads", [1, 3, 9])
 def test_the_attention_figure_has_a_heatmap_for_each_head_and_kind(n_heads: int):
     figure = draw_attention("B4+5E → B9E", list(patterns(n_heads).values()))
     assert len(figure.axes) == 3 * n_heads + 1  # and the colour bar
@@ -231,9 +231,9 @@ def test_the_attention_figure_has_a_heatmap_for_each_head_and_kind(n_heads: int)
 
 
 def test_figures_take_more_than_two_tasks_and_dead_neurons():
-    density = np.array([[0.5, 0, 0.1], [0, 0, 0.2], [0.01, 0, 0.3], [0, 0, 0]], np.float32)
-    names = ["sum", "concat", "diff", "max"]
-    assert len(draw_density_pairs(names, density).axes) == 6
+    density = np.array([[0.5, 0, 0.1], [0, 0, 0.2], [0.01, 0, 0]], np.float32)
+    names = ["sum", "concat", "diff"]
+    assert len(draw_density_pairs(names, density).axes) == 3
     for draw in (draw_density, draw_density_pairs):
         assert png(draw(names, density)).startswith(b"\x89PNG")
         assert png(draw(names[:2], 0 * density[:2])).startswith(b"\x89PNG")

@@ -51,8 +51,9 @@ def n_points(axis: Any) -> int:
 )
 def test_a_study_has_the_figures_that_it_has_data_for(vary, crossed, names):
     assert study_figures(report(vary, **crossed)).keys() == {"runs", "left-and-kept"} | names
-    for figure in study_figures(report(vary, missing=1, **crossed)).values():
-        assert png(figure)
+    incomplete = study_figures(report(vary, missing=1, **crossed))
+    for name in names or incomplete:
+        assert png(incomplete[name])
 
 
 def test_every_run_is_a_point():

@@ -7,7 +7,7 @@ from toytask_cli.tasks import TASKS, find_tasks
 from toytask_cli.tokenizer import PAD, Tokenizer, UnknownCharacterError
 
 DEFAULT = Tokenizer.for_tasks(find_tasks(["sum", "concat"]), 2)
-ALL = Tokenizer.for_tasks(tuple(TASKS.values()), 3)
+ALL = Tokenizer.for_tasks(tuple(TASKS.values()), 2)
 ODD = Tokenizer(["C", "+", "×"], 9702)
 texts = st.text(alphabet="BEC+ 0123456789", max_size=12)
 

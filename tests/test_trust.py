@@ -1,17 +1,18 @@
 """No file is trusted: each promise of `runs` about what it reads and where it writes."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Command
+from conftest import TINY, Command
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.model import MAX_WEIGHTS
-from toytask_cli.recipe import Recipe
+from toytask_cli.recipe import resolve
 from toytask_cli.runs import files, tensor_files
 from toytask_cli.runs.run import Run
 from toytask_cli.runs.session import Session
@@ -19,14 +20,22 @@ from toytask_cli.runs.session import Session
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def run(here: Path, tiny: Recipe) -> Run:
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was stopped in its second phase, with a report and an ablation."""
-    session = Session.start(tiny, CPU, torch.float32, Path("run"))
+    tiny = resolve("default", TINY)
+    root = tmp_path_factory.mktemp("stopped") / "run"
+    session = Session.start(tiny, CPU, torch.float32, root)
     session.train(stop=lambda: session.trainer.progress.epoch == tiny.epochs - 1)
     assert session.trainer.progress.phase.name == "separate"
     session.run.write_ablation("some", {"neurons": [1, 2], "error": "keep"})
-    return session.run
+    return root
+
+
+@pytest.fixture
+def run(stopped: Path, here: Path) -> Run:
+    """A copy of the run, named `run`."""
+    return Run.open(Path(shutil.copytree(stopped, "run")))
 
 
 def load(path: Path = Path("run")) -> object:
