@@ -90,12 +90,15 @@ def test_a_task_without_important_neurons_has_a_picture_that_says_so():
     assert not figure.axes
 
 
-def test_figures_are_the_same_whatever_a_user_has_set(toytask: Command, copy):
+@pytest.mark.parametrize(
+    "settings", [b"text.usetex: True\nfont.weight: bold\nbackend: TkAgg\nnonsense", b"\xff"]
+)
+def test_figures_are_the_same_whatever_a_user_has_set(toytask: Command, copy, settings):
     figure = copy / "figures" / "eval-correctness.png"
     toytask("eval", "run")
     expected = figure.read_bytes()
     figure.unlink()
-    Path("matplotlibrc").write_bytes(b"text.usetex: True\nbackend: TkAgg\nnonsense\n\xff")
+    Path("matplotlibrc").write_bytes(settings)
     done = subprocess.run(
         [*TOYTASK, "eval", "run"],
         env=environment(MPLBACKEND="module://matplotlib_inline.backend_inline"),
@@ -111,19 +114,22 @@ def test_figures_are_the_same_whatever_a_user_has_set(toytask: Command, copy):
 @pytest.mark.parametrize(
     "command",
     [
-        ["eval"], ["eval", "--json"], ["sparsity"], ["importance", "--pairs", "9", "--json"],
+        ["eval"], ["sparsity"], ["importance", "--pairs", "9"],
         ["ablate", "--remove", "concat", "--name", "off"],
     ],
-    ids=" ".join,
+    ids=lambda command: command[0],
 )  # fmt: skip
 def test_figures_that_cannot_be_written_hide_no_result(toytask: Command, copy, command):
     name, *options = command
     sound = toytask(name, "run", *options, "--no-figures")
+    report = toytask(name, "run", *options, "--no-figures", "--json")
     shutil.rmtree("run/figures", ignore_errors=True)
     Path("run/figures").touch()
     error = "error: cannot write run/figures (File exists): move it away, or use another name\n"
     result = toytask(name, "run", *options)
     assert (result.code, result.out, result.err) == (1, sound.out, sound.err + error)
+    result = toytask(name, "run", *options, "--json")
+    assert (result.code, result.out, result.err) == (1, report.out, error)
 
 
 def test_figures_that_cannot_be_drawn_hide_no_training(toytask: Command, here, monkeypatch):

@@ -36,7 +36,7 @@ def test_every_rule_does_what_its_name_says(a, b):
 def test_the_largest_number_is_that_of_a_single_answer_number():
     assert largest_number(DEFAULT, 2) == 198
     assert largest_number(find_tasks(["concat", "max"]), 2) == 99
-    assert largest_number(DEFAULT, 1) == 18
+    assert largest_number(DEFAULT, 3) == 1998
 
 
 def add_task(monkeypatch: pytest.MonkeyPatch, symbol: str, rule) -> Task:
@@ -118,14 +118,14 @@ def test_any_other_character_is_a_symbol(monkeypatch, symbol):
 def test_a_task_is_one_row_of_the_table(monkeypatch, toytask: Command, here: Path):
     add_task(monkeypatch, "*", lambda a, b: (a * b % 113,))
     recipe = TINY | {
-        "tasks": "sum,new", "epochs": 3, "separate_epochs": 1,
-        "train_fraction": 0.06, "validation_fraction": 0.02,
+        "digits": 2, "tasks": "sum,new", "epochs": 3, "separate_epochs": 1,
+        "train_fraction": 0.06, "validation_fraction": 0.02, "batch_size": 64,
     }  # fmt: skip
     result = toytask("train", "--no-figures", *options(recipe))
     assert result.code == 0, result.err
     report = json.loads(toytask("eval", "--no-figures", "--json").out)
-    assert {name: task["n"] for name, task in report["tasks"].items()} == {"sum": 92, "new": 92}
-    assert "8*4" in toytask("data", "8*4", "--digits", "1", "--tasks", "sum,new").out
+    assert {name: task["n"] for name, task in report["tasks"].items()} == {"sum": 9200, "new": 9200}
+    assert "8*14" in toytask("data", "8*14", "--tasks", "sum,new").out
 
 
 def test_a_misspelt_task_gets_a_suggestion():

@@ -8,6 +8,7 @@ Prints what is measured on validation at every tenth part of the training.
 """
 
 import argparse
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -30,14 +31,8 @@ def spelled(grid: Grid) -> Grid:
         ids = torch.from_numpy(tokenizer.encode_all(np.array(texts)))
         return ids.view(*rows.shape[:2], -1)
 
-    return Grid(
-        spec=grid.spec,
-        tasks=grid.tasks,
-        tokenizer=tokenizer,
-        prompts=spell(grid.prompts),
-        answers=spell(grid.answers),
-        splits=grid.splits,
-    )
+    prompts, answers = spell(grid.prompts), spell(grid.answers)
+    return replace(grid, tokenizer=tokenizer, prompts=prompts, answers=answers)
 
 
 def main() -> None:
