@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY_OPTIONS, Command
+from conftest import TINY_OPTIONS, TOYTASK, Command, environment
 
 from toytask_cli.runs.run import Run
 
@@ -132,6 +132,14 @@ def test_the_command_that_comes_next_can_be_pasted_into_a_shell(toytask: Command
         typed = shlex.split(command)
         assert Path(typed[-1]) == Path(directory)
         assert not typed[-1].startswith("-")
+
+
+def test_output_has_no_colour_codes_in_a_pipe(run):
+    done = subprocess.run(
+        [*TOYTASK, "eval", "--no-figures"],
+        env=environment(), capture_output=True, check=True,
+    )  # fmt: skip
+    assert b"\x1b" not in done.stdout + done.stderr
 
 
 def test_the_newest_run_is_one_that_has_weights(toytask: Command, here):

@@ -96,7 +96,8 @@ def kill_in_write(number: int, is_whole: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("is_whole", "precision"), [(False, torch.float32), (True, torch.bfloat16)]
+    ("is_whole", "precision"),
+    [(False, torch.float32), (False, torch.bfloat16), (True, torch.float32)],
 )
 def test_killed_in_any_of_its_writes_a_run_resumes_to_the_same_bytes(
     tmp_path, tiny, is_whole, precision
