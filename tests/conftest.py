@@ -2,11 +2,12 @@
 
 import os
 import shutil
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,9 +16,12 @@ from xdist.scheduler import LoadScopeScheduling
 
 from toytask_cli import recipe
 from toytask_cli.cli.app import main
+from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import Recipe, resolve
 from toytask_cli.runs.run import Run
 from toytask_cli.sae import SAE_CLASSES, SparseAutoencoder
+from toytask_cli.studies.one_run import train_and_measure
+from toytask_cli.studies.workers import LocalRuns, RunFailedError
 
 TINY = {
     "digits": 1,
@@ -56,7 +60,8 @@ TOYTASK = [sys.executable, "-m", "toytask_cli"]  # in a process of its own
 
 def environment(**more: str) -> dict[str, str]:
     """Of a `toytask` in a process of its own."""
-    return {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", **more}
+    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    return {**plain, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", **more}
 
 
 def all_files(place: Path) -> dict[Path, bytes]:
@@ -182,9 +187,31 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory in which `toytask study` made `runs/study-01`: two seeds, two splits."""
     place = tmp_path_factory.mktemp("studied")
-    command = [*TOYTASK, "study", *options(SMALL), *STUDY, "--jobs", "2"]
-    subprocess.run(command, cwd=place, env=environment(), check=True, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(LocalRuns, "train", train_here)
+        patch.setattr(sys, "argv", ["toytask", "study", *options(SMALL), *STUDY, "--jobs", "2"])
+        with pytest.raises(SystemExit) as left:
+            main()
+    assert not left.value.code
     return place
+
+
+def train_here(_: LocalRuns, job: Mapping[str, Any]) -> dict[str, bytes]:
+    """Does a job of a study in this process, which has loaded PyTorch, in place of another."""
+    with tempfile.TemporaryDirectory() as directory:
+        try:
+            train_and_measure(job, Path(directory))
+        except ToytaskError as error:
+            raise RunFailedError(str(error)) from error
+        files = all_files(Path(directory))
+        return {str(path.relative_to(directory)): content for path, content in files.items()}
+
+
+@pytest.fixture
+def studies_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has a study train its runs in this process."""
+    monkeypatch.setattr(LocalRuns, "train", train_here)
 
 
 @pytest.fixture

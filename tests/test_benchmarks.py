@@ -108,6 +108,7 @@ def test_spelled_examples_read_the_same_with_a_token_for_each_character(monkeypa
             ]
 
 
+@pytest.mark.usefixtures("studies_here")
 def test_kinds_are_compared_by_what_the_study_of_each_found(toytask, table, here):
     varied = ("--sae", "topk", "--vary", "beta=0.2", "--seeds", 0)
     toytask("study", *TINY_OPTIONS, *varied, "--no-figures", "--out", "topk")

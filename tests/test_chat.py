@@ -6,13 +6,16 @@ import os
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pexpect
 import pytest
+import terminal
 from conftest import TOYTASK, Command, environment
 from memorised_run import memorised_run
 
+from toytask_cli.cli.chat import session
 from toytask_cli.cli.chat.io import state_directory
 from toytask_cli.runs.run import Run
 
@@ -154,12 +157,9 @@ def spawn(run, tmp_path):
     """`toytask chat ARGS` in a pseudo-terminal, its state kept in a directory of its own."""
 
     def start(*args: str, columns: int = 80, **more: str) -> pexpect.spawn:
-        env = environment(XDG_STATE_HOME=str(tmp_path / "state"), **more)
-        env.pop("COLUMNS", None)
-        child = pexpect.spawn(
-            TOYTASK[0], [*TOYTASK[1:], "chat", str(run.path), *args],
-            env=env, encoding="utf-8", codec_errors="backslashreplace", timeout=30,
-            dimensions=(50, columns),
+        child = terminal.spawn(
+            "chat", run.path, *args, columns=columns, codec_errors="backslashreplace",
+            variables={"XDG_STATE_HOME": str(tmp_path / "state"), **more},
         )  # fmt: skip
         child.expect(":help lists.*\n.*> ")
         return child
@@ -189,19 +189,13 @@ def test_a_person_whose_answers_go_through_a_pipe_gets_a_prompt(run):
     assert child.before.endswith("\r\n")
 
 
-def test_ctrl_c_ends_a_slow_command_and_not_the_chat(run, tmp_path):
-    code = (
-        "import time\n"
-        "from toytask_cli import __main__\n"
-        "from toytask_cli.cli.chat import session\n"
-        "session.score_neurons = lambda *_, **__: [time.sleep(0.1) for _ in range(600)]\n"
-        "__main__.main()"
-    )
-    child = pexpect.spawn(
-        sys.executable, ["-c", code, "chat", str(run.path)],
-        env=environment(XDG_STATE_HOME=str(tmp_path)), encoding="utf-8", timeout=30,
-    )  # fmt: skip
-    child.expect("> ")
+def test_ctrl_c_ends_a_slow_command_and_not_the_chat(spawn, monkeypatch):
+    def take_a_minute(*_, **__):
+        for _ in range(600):
+            time.sleep(0.1)
+
+    monkeypatch.setattr(session, "score_neurons", take_a_minute)
+    child = spawn()
     for _ in range(2):
         child.sendline(":ablate concat 0.1")
         child.expect("measuring every neuron")

@@ -12,6 +12,7 @@ import pexpect
 import pytest
 from conftest import TOYTASK, Command, environment
 from memorised_run import memorised_run
+from terminal import spawn
 
 from toytask_cli.cli.safe_console import printable
 
@@ -106,10 +107,7 @@ def test_a_chat_answers_each_line_of_a_pipe_or_says_what_is_wrong(folder, rounds
 
 
 def test_a_chat_in_a_terminal_repeats_no_control_characters(folder):
-    child = pexpect.spawn(
-        TOYTASK[0], [*TOYTASK[1:], "chat"], cwd=folder, env=environment(),
-        encoding="utf-8", timeout=60, echo=False, codec_errors="replace",
-    )  # fmt: skip
+    child = spawn("chat", cwd=folder, echo=False, codec_errors="replace")
     child.expect("> ")
     for typed, shown in [
         ("4+\u202e7", r"\\u202e"),

@@ -10,6 +10,7 @@ import pexpect
 import pytest
 from conftest import TINY_OPTIONS, TOYTASK, environment
 from memorised_run import memorised_run
+from terminal import spawn
 
 from toytask_cli.cli.signals import stop_on_signal
 from toytask_cli.runs.run import Run
@@ -140,11 +141,7 @@ def test_a_width_that_no_terminal_has_is_ignored(columns):
 
 def spawn_training(*args: str, **more: str) -> pexpect.spawn:
     """A training in a pseudo-terminal."""
-    command = [*TRAIN[1:], "--no-figures", *args]
-    return pexpect.spawn(
-        TRAIN[0], command, env=environment(**more), encoding="utf-8", timeout=60,
-        dimensions=(40, 100),
-    )  # fmt: skip
+    return spawn("train", *TINY_OPTIONS, "--no-figures", *args, variables=more)
 
 
 def test_a_terminal_that_cannot_redraw_gets_a_line_for_each_epoch(here):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import SMALL, STUDY, TOYTASK, Command, all_files, environment, options
+from conftest import SMALL, STUDY, Command, all_files, options
+from terminal import spawn
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs.metrics import MetricsLog
@@ -115,6 +116,7 @@ def test_json_is_the_report_alone(copy, toytask: Command):
     assert json.loads(result.out) == report_of(copy)
 
 
+@pytest.mark.usefixtures("studies_here")
 def test_a_study_is_extended_only_when_told_to_and_trains_only_what_is_new(copy, toytask: Command):
     """The first split's runs are a study; of the second split's, one is there already."""
     wide = ["study", *options(SMALL), *STUDY, "--out", "runs/study-02", "--no-figures"]
@@ -248,10 +250,7 @@ def test_bad_input_is_one_line_and_writes_nothing(toytask: Command, here, args, 
 
 def test_a_terminal_sees_what_runs_and_the_worst_so_far(here):
     args = ["study", *options(SMALL), "--seeds", "0", "--no-figures"]
-    child = pexpect.spawn(
-        TOYTASK[0], [*TOYTASK[1:], *args], env=environment(), encoding="utf-8", timeout=120,
-        dimensions=(40, 100),
-    )  # fmt: skip
+    child = spawn(*args)
     child.expect("0 of 1 runs finished, 1 left")
     child.expect(r"seed-0 +\d+ +(learn|separate) +sum \d")
     child.expect("1 of 1 runs finished, 0 left")

@@ -64,6 +64,7 @@ def test_a_run_that_is_killed_is_tried_once_more_to_the_same_bytes(studied, here
         assert (again / path).read_bytes() == (undisturbed / path).read_bytes()
 
 
+@pytest.mark.usefixtures("studies_here")
 def test_a_run_that_diverges_is_listed_with_its_reason_and_the_rest_goes_on(toytask: Command, here):
     args = ["--vary", "lr=1e30,0.004", "--jobs", "2", "--clip", "0", "--optimizer", "adamw"]
     result = toytask("study", *options(SMALL), *args, "--no-figures")

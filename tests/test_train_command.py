@@ -15,20 +15,12 @@ import pexpect
 import pytest
 from conftest import COMPETENT, TINY, TINY_OPTIONS, TOYTASK, Command, environment
 from rich.console import Console
+from terminal import spawn
 
 from toytask_cli.cli.train_display import log_line, metrics_table
 from toytask_cli.figures.training import draw_losses, draw_metrics
 from toytask_cli.runs.run import Run
 from toytask_cli.training.loop import EpochRecord
-
-
-def spawn(*args: str) -> pexpect.spawn:
-    """`toytask ARGS` in a pseudo-terminal."""
-    env = environment(COLUMNS="100", LINES="40")
-    command = [*TOYTASK[1:], *args]
-    return pexpect.spawn(
-        TOYTASK[0], command, env=env, encoding="utf-8", timeout=60, dimensions=(40, 100)
-    )
 
 
 def test_the_command_line_beats_the_file_and_the_file_beats_the_preset(toytask: Command, here):

@@ -79,7 +79,8 @@ def main() -> None:
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         exit_code = app(standalone_mode=False)
-        sys.stdout.flush()  # while an error can still be explained
+        if not exit_code:
+            sys.stdout.flush()  # while an error can still be explained
         sys.exit(exit_code)
     except BrokenPipeError:  # the reader of the results has stopped reading
         sys.exit(1)
