@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import pexpect
+import processes
 import pytest
-import terminal
 from conftest import TOYTASK, Command, environment
 from memorised_run import memorised_run
 
@@ -104,10 +104,7 @@ def test_nothing_in_gives_nothing_out(feed):
 
 
 def test_an_answer_does_not_wait_for_the_next_prompt(run):
-    with subprocess.Popen(
-        [*TOYTASK, "chat", str(run.path)], env=environment(), text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    ) as process:  # fmt: skip
+    with processes.start("chat", run.path, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None
         for prompt, answer in (("4+7", "4+7 = 11 ✓"), ("4C7", "4C7 = 47 ✓")):
@@ -157,7 +154,7 @@ def spawn(run, tmp_path):
     """`toytask chat ARGS` in a pseudo-terminal, its state kept in a directory of its own."""
 
     def start(*args: str, columns: int = 80, **more: str) -> pexpect.spawn:
-        child = terminal.spawn(
+        child = processes.spawn(
             "chat", run.path, *args, columns=columns, codec_errors="backslashreplace",
             variables={"XDG_STATE_HOME": str(tmp_path / "state"), **more},
         )  # fmt: skip

@@ -17,7 +17,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import TINY_OPTIONS, TOYTASK, Command, Result, environment
+from conftest import TINY_OPTIONS, Command, Result, environment
+from processes import start
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs import files
@@ -234,23 +235,19 @@ def test_a_clock_that_runs_backwards_changes_nothing(tmp_path, tiny, monkeypatch
 # Other processes
 
 
-def at_once(root: Path, commands: list[list[str]]) -> list[subprocess.CompletedProcess[str]]:
+def at_once(root: Path, commands: list[list[str]]) -> list[Result]:
     """Runs these side by side."""
-
-    def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*TOYTASK, *command],
-            cwd=root, env=ENVIRONMENT, capture_output=True, text=True, check=False,
-        )  # fmt: skip
-
-    with ThreadPoolExecutor(len(commands)) as pool:
-        return list(pool.map(run, commands))
+    started = [start(*command, cwd=root) for command in commands]
+    printed = [process.communicate() for process in started]
+    return [
+        Result(process.returncode, *texts) for process, texts in zip(started, printed, strict=True)
+    ]
 
 
 def test_trainings_that_start_together_take_a_number_each(tmp_path):
     train = ["train", *TINY_OPTIONS, "--no-figures"]
     done = at_once(tmp_path, [train] * 2)
-    assert [d.returncode for d in done] == [0] * 2, [d.stderr for d in done]
+    assert [d.code for d in done] == [0] * 2, [d.err for d in done]
     runs = sorted((tmp_path / "runs").iterdir())
     assert [run.name for run in runs] == ["01", "02"]
     assert len({(run / "model.safetensors").read_bytes() for run in runs}) == 1
@@ -267,9 +264,9 @@ def test_commands_that_write_the_same_report_leave_a_whole_one(trained, tmp_path
     shutil.copytree(trained / "runs", tmp_path / "runs")
     command = ["eval", "--no-figures", "--json"]
     done = at_once(tmp_path, [command] * 2)
-    assert [d.returncode for d in done] == [0] * 2, [d.stderr for d in done]
+    assert [d.code for d in done] == [0] * 2, [d.err for d in done]
     report = json.loads((tmp_path / "runs/01/reports/eval.json").read_text())
-    assert all(json.loads(d.stdout) == report for d in done)
+    assert all(json.loads(d.out) == report for d in done)
     assert not list(tmp_path.rglob("*.partial"))
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import TOYTASK, Command, environment
+from conftest import Command
 from memorised_run import memorised_run
-from terminal import spawn
+from processes import spawn, start
 
 from toytask_cli.cli.safe_console import printable
 
@@ -86,13 +86,10 @@ def test_a_command_gives_an_answer_or_one_line(
 @pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
 def test_a_chat_answers_each_line_of_a_pipe_or_says_what_is_wrong(folder, rounds, options):
     lines = prompts("chat", rounds or 1_000)
-    done = subprocess.run(
-        [*TOYTASK, "chat", *options],
-        cwd=folder, env=environment(), input="\n".join(lines).encode(errors="surrogatepass"),
-        capture_output=True, check=False,
-    )  # fmt: skip
-    out, err = done.stdout.decode(), done.stderr.decode()
-    assert done.returncode in (0, 1)
+    prompt = "\n".join(lines).encode(errors="surrogatepass")
+    with start("chat", *options, cwd=folder, stdin=subprocess.PIPE, text=False) as process:
+        out, err = (printed.decode() for printed in process.communicate(prompt))
+    assert process.returncode in (0, 1)
     assert is_harmless(out + err)
     assert all(line.startswith("error: line ") and len(line) < 400 for line in err.splitlines())
     answers = out.splitlines()

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import TINY, TOYTASK, Command, environment, options
+from conftest import TINY, Command, options
+from processes import start
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.recipe import Recipe
@@ -26,7 +27,6 @@ from toytask_cli.runs.session import Session
 CPU = torch.device("cpu")
 LONGER = TINY | {"epochs": 25, "separate_epochs": 10, "learnt_accuracy": 0.3}
 TRAIN = ["train", "--no-figures", "--precision", "float32", *options(LONGER)]
-ENVIRONMENT = environment()
 
 
 def outcome(run: Path) -> dict[str, object]:
@@ -126,19 +126,16 @@ def test_killed_in_any_of_its_writes_a_run_resumes_to_the_same_bytes(
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], float]:
     """What the command leaves, and how many seconds it takes."""
     root = tmp_path_factory.mktemp("undisturbed")
-    start = time.perf_counter()
-    command = [*TOYTASK, *TRAIN]
-    subprocess.run(command, cwd=root, env=ENVIRONMENT, check=True, capture_output=True)
-    return outcome(root / "runs" / "01"), time.perf_counter() - start
+    began = time.perf_counter()
+    with start(*TRAIN, cwd=root) as process:
+        process.communicate()
+    assert process.returncode == 0
+    return outcome(root / "runs" / "01"), time.perf_counter() - began
 
 
 def train_until_signal(root: Path, after: float, number: int) -> tuple[int, str]:
     """Return exit code and stderr of a training that gets a signal after so many seconds."""
-    command = [*TOYTASK, *TRAIN]
-    with subprocess.Popen(
-        command, cwd=root, env=ENVIRONMENT, text=True,
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-    ) as process:  # fmt: skip
+    with start(*TRAIN, cwd=root, stdout=subprocess.DEVNULL) as process:
         time.sleep(after)
         process.send_signal(number)
         printed = process.communicate()[1]

@@ -1,12 +1,12 @@
 import json
 import re
-import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import TOYTASK, Command, environment
+from conftest import Command
+from processes import start
 from safetensors.torch import load_file
 
 from toytask_cli.analysis.neurons import prompt_activations, summarise_positions
@@ -131,12 +131,11 @@ def test_figures_are_drawn_unless_they_are_not_wanted(toytask: Command, run: Run
 
 
 def test_output_in_a_pipe_has_no_colour_and_says_that_signs_are_not_shown(run: Run):
-    done = subprocess.run(
-        [*TOYTASK, "sparsity", *QUICK, "--block", "sae-pre"],
-        env=environment(), capture_output=True, check=True,
-    )  # fmt: skip
-    assert b"\x1b" not in done.stdout + done.stderr
-    assert "the sign is not shown" in done.stdout.decode().replace("\n", " ")
+    with start("sparsity", *QUICK, "--block", "sae-pre") as process:
+        out, err = process.communicate()
+    assert process.returncode == 0
+    assert "\x1b" not in out + err
+    assert "the sign is not shown" in out.replace("\n", " ")
 
 
 # The heatmap

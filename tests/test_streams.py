@@ -10,12 +10,11 @@ import pexpect
 import pytest
 from conftest import TINY_OPTIONS, TOYTASK, environment
 from memorised_run import memorised_run
-from terminal import spawn
+from processes import spawn, start
 
 from toytask_cli.cli.signals import stop_on_signal
 from toytask_cli.runs.run import Run
 
-TRAIN = [*TOYTASK, "train", *TINY_OPTIONS]
 NO_SPACE = "error: cannot use standard input or output: No space left on device\n"
 has_full_device = pytest.mark.skipif(
     not Path("/dev/full").exists(), reason="a device without space is Linux's"
@@ -41,9 +40,7 @@ def train_status() -> str:
 
 
 def test_a_training_goes_on_when_nobody_reads_its_output(here):
-    with subprocess.Popen(
-        TRAIN, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-    ) as process:
+    with start("train", *TINY_OPTIONS, stderr=subprocess.STDOUT) as process:
         assert process.stdout is not None
         assert process.stdout.readline()
         process.stdout.close()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pexpect
 import pytest
 from conftest import SMALL, STUDY, Command, all_files, options
-from terminal import spawn
+from processes import spawn
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs.metrics import MetricsLog

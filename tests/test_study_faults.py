@@ -5,13 +5,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import pytest
-from conftest import SMALL, STUDY, TOYTASK, Command, all_files, environment, options
+from conftest import SMALL, STUDY, Command, all_files, options
+from processes import start
 
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs import files
@@ -109,14 +109,6 @@ def test_the_reason_comes_back_from_the_process():
 
 
 # The driver
-
-
-def start(*args: str) -> "subprocess.Popen[str]":
-    """The command in a process of its own."""
-    return subprocess.Popen(
-        [*TOYTASK, *args], env=environment(), text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
 
 
 def wait_for(condition, seconds: float = 60.0) -> bool:

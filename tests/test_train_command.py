@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pexpect
 import pytest
-from conftest import COMPETENT, TINY, TINY_OPTIONS, TOYTASK, Command, environment
+from conftest import COMPETENT, TINY, TINY_OPTIONS, Command
+from processes import spawn, start
 from rich.console import Console
-from terminal import spawn
 
 from toytask_cli.cli.train_display import log_line, metrics_table
 from toytask_cli.figures.training import draw_losses, draw_metrics
@@ -137,10 +137,8 @@ def test_ctrl_c_keeps_the_best_weights_and_the_named_command_goes_on(toytask: Co
 
 
 def test_ctrl_c_without_a_terminal_exits_with_130_and_leaves_a_whole_run(here):
-    command = [*TOYTASK, "train", *TINY_OPTIONS, "--epochs", "4000", "--no-figures"]
-    with subprocess.Popen(
-        command, env=environment(), stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
+    command = ["train", *TINY_OPTIONS, "--epochs", "4000", "--no-figures"]
+    with start(*command, stdout=subprocess.DEVNULL) as process:
         assert process.stderr is not None
         while "epoch" not in process.stderr.readline():
             pass
