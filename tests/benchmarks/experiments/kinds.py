@@ -1,13 +1,16 @@
 """Do the tasks come apart with every kind of SAE, at equal L0, with the penalty and without?
 
-    toytask study --vary lambda=0.003,0.001,0.0003 --vary beta=0,0.2 --seeds 0-4 --out kinds/relu
-    toytask study --sae topk --vary k=8,16,32 --vary beta=0,0.2 --seeds 0-4 --out kinds/topk
-    toytask study --sae jumprelu --vary target_l0=8,16,32 --vary beta=0,0.2 --seeds 0-4 \
+    seeds="--seeds 0-4 --jobs 1"
+    toytask study --vary lambda=0.0031,0.0012,0.00046 --vary beta=0.2 $seeds --out kinds/relu
+    toytask study --vary lambda=0.0019,0.00082,0.00044 --vary beta=0 $seeds --out kinds/relu-0
+    toytask study --sae topk --vary k=8,16,32 --vary beta=0,0.2 $seeds --out kinds/topk
+    toytask study --sae jumprelu --vary target_l0=8,16,32 --vary beta=0,0.2 $seeds \
         --out kinds/jumprelu
-    python tests/benchmarks/experiments/kinds.py kinds/relu kinds/topk kinds/jumprelu --out figures
+    python tests/benchmarks/experiments/kinds.py kinds/* --out figures
 
-Reads the reports of such studies, each of one kind. Neurons are chosen at tolerance 0.1, and the
-error is kept; what is left of the removed task and kept of the other is measured on test pairs.
+These λ give an L0 of about 8, 16 and 32, which the other kinds can be set to. Neurons are chosen at
+tolerance 0.1, and the error is kept; what is left of the removed task and kept of the other is
+measured on test pairs.
 """
 
 import argparse
