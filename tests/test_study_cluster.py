@@ -126,7 +126,9 @@ def foreign_server() -> Iterator[str]:
 ONE_AFTER_THE_OTHER = """
 import sys
 from toytask_cli.cli.app import main
+from toytask_cli.studies import workers
 
+workers.CONNECT_SECONDS = 1
 *args, first, second, third, fourth = sys.argv
 for address in (first, second, third, fourth):
     sys.argv = [*args, address]
