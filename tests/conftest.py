@@ -155,17 +155,23 @@ def absolute_sae(monkeypatch: pytest.MonkeyPatch) -> str:
     return "absolute"
 
 
+def run_main(patch: pytest.MonkeyPatch, *args: object) -> int:
+    """Run `toytask ARGS` in this process, and return its exit code."""
+    patch.setattr(sys, "argv", ["toytask", *map(str, args)])
+    with pytest.raises(SystemExit) as left:
+        main()
+    return int(left.value.code or 0)
+
+
 @pytest.fixture
 def toytask(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs `toytask ARGS` in this process, in the current directory."""
 
     def run(*args: object) -> Result:
         capsys.readouterr()
-        monkeypatch.setattr(sys, "argv", ["toytask", *map(str, args)])
-        with pytest.raises(SystemExit) as left:
-            main()
+        code = run_main(monkeypatch, *args)
         said = capsys.readouterr()
-        return Result(int(left.value.code or 0), said.out, said.err)
+        return Result(code, said.out, said.err)
 
     return run
 
@@ -176,10 +182,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     place = tmp_path_factory.mktemp("trained")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(sys, "argv", ["toytask", "train", "--no-figures", *options(COMPETENT)])
-        with pytest.raises(SystemExit) as left:
-            main()
-    assert not left.value.code
+        assert run_main(patch, "train", "--no-figures", *options(COMPETENT)) == 0
     return place
 
 
@@ -190,10 +193,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
         patch.setattr(LocalRuns, "train", train_here)
-        patch.setattr(sys, "argv", ["toytask", "study", *options(SMALL), *STUDY, "--jobs", "2"])
-        with pytest.raises(SystemExit) as left:
-            main()
-    assert not left.value.code
+        assert run_main(patch, "study", *options(SMALL), *STUDY, "--jobs", 2) == 0
     return place
 
 
@@ -240,10 +240,7 @@ def measured(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["eval"], ["sparsity"], ["importance"],
             ["ablate", "--remove", "concat", "--tolerance", "0.1"], ["ablate", "--remove", "sum"],
         ):  # fmt: skip
-            patch.setattr(sys, "argv", ["toytask", *command, "--no-figures"])
-            with pytest.raises(SystemExit) as left:
-                main()
-            assert not left.value.code
+            assert run_main(patch, *command, "--no-figures") == 0
     return place
 
 

@@ -40,7 +40,7 @@ def start(*args: object, **how: Any) -> "subprocess.Popen[str]":
 
 
 def successor(args: tuple[object, ...], variables: dict[str, str]) -> Callable[[], NoReturn]:
-    """What a copy of this process does in place of starting another program."""
+    """Return what a copy of this process does in place of starting another program."""
     env = environment(**variables)
     for size in ("COLUMNS", "LINES"):
         env.pop(size, None)  # the terminal's own are asked
