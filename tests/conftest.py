@@ -59,8 +59,9 @@ TOYTASK = [sys.executable, "-m", "toytask_cli"]  # in a process of its own
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of a `toytask` in a process of its own."""
-    plain = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    """Of a `toytask` in a process of its own, where Python does as it does for most."""
+    unusual = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
+    plain = {name: value for name, value in os.environ.items() if name not in unusual}
     return {**plain, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", **more}
 
 

@@ -51,8 +51,11 @@ def test_a_training_goes_on_when_nobody_reads_its_output(here):
 
 def test_figures_are_drawn_although_the_reader_of_the_results_has_stopped(tmp_path):
     run = memorised_run(tmp_path)
-    done = shell('"$@" | true', "eval", run.path)
-    assert "next: toytask sparsity" in done.stderr
+    with start("eval", run.path) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert "next: toytask sparsity" in process.stderr.read()
     assert run.has_figure("eval-correctness")
 
 
@@ -65,9 +68,11 @@ def test_a_chat_ends_when_nobody_reads_its_answers(tmp_path):
 
 @has_full_device
 def test_a_training_goes_on_when_the_disk_under_its_log_is_full(here):
-    done = shell('"$@" 2>/dev/full', "train", *TINY_OPTIONS, "--no-figures")
-    assert done.returncode == 0
-    assert "best weights from epoch" in done.stdout
+    with open("/dev/full", "w") as full:
+        process = start("train", *TINY_OPTIONS, "--no-figures", stderr=full)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert "best weights from epoch" in out
     assert train_status() == "finished"
 
 
@@ -82,8 +87,10 @@ def test_a_full_disk_under_the_results_is_one_line(option):
 @has_full_device
 def test_a_report_is_in_the_run_even_if_it_cannot_be_printed(tmp_path):
     run = memorised_run(tmp_path)
-    done = shell('"$@" >/dev/full', "eval", run.path, "--no-figures")
-    assert (done.returncode, done.stderr) == (1, NO_SPACE)
+    with open("/dev/full", "w") as full:
+        process = start("eval", run.path, "--no-figures", stdout=full)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (1, NO_SPACE)
     assert run.read_report("eval")["tasks"].keys() == {"sum", "concat"}
 
 

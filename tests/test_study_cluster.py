@@ -10,7 +10,10 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from conftest import SMALL, TOYTASK, environment, options
+from conftest import SMALL, environment, options
+from processes import start
+
+from toytask_cli.studies import workers
 
 pytest.importorskip("distributed", reason="Dask is not installed: pip install 'toytask[cluster]'")
 
@@ -29,7 +32,7 @@ def wait_for(condition: Callable[[], object], seconds: float = 120.0) -> None:
 Process = subprocess.Popen[bytes]
 
 
-def start(*args: str) -> Process:
+def dask(*args: str) -> Process:
     """A part of Dask, which writes its log into the present directory."""
     with open("cluster.log", "ab") as log:
         command = [sys.executable, "-m", "dask", *args, *QUIET]
@@ -44,29 +47,35 @@ def end(process: Process) -> None:
 @pytest.fixture
 def scheduler(here: Path) -> Iterator[Process]:
     """A scheduler that `scheduler.json` in the present directory describes."""
-    process = start("scheduler", "--host", "127.0.0.1", "--port", "0")
+    process = dask("scheduler", "--host", "127.0.0.1", "--port", "0")
     wait_for((here / "scheduler.json").exists)
     yield process
     end(process)
 
 
 @pytest.fixture
-def workers(scheduler: Process) -> Iterator[list[Process]]:
+def two_workers(scheduler: Process) -> Iterator[list[Process]]:
     """Two workers of the scheduler."""
     worker = ["worker", "--nthreads", "1", "--no-nanny", "--memory-limit", "0"]
-    processes = [start(*worker, "--name", name) for name in ("one", "two")]
+    processes = [dask(*worker, "--name", name) for name in ("one", "two")]
     yield processes
     for process in processes:
         end(process)
 
 
-def drive() -> "subprocess.Popen[str]":
-    """The command, on the scheduler's cluster."""
-    address = json.loads(Path("scheduler.json").read_text())["address"]
-    return subprocess.Popen(
-        [*TOYTASK, *SAME, "--cluster", address], env=environment(), stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Has the command wait for two seconds only where nothing answers."""
+    monkeypatch.setattr(workers, "CONNECT_SECONDS", 2)
+
+
+def address_of_scheduler() -> str:
+    return json.loads(Path("scheduler.json").read_text())["address"]
+
+
+def drive(address: str) -> "subprocess.Popen[str]":
+    """The command, on the cluster of the scheduler at this address."""
+    return start(*SAME, "--cluster", address)
 
 
 def children(process: Process) -> list[str]:
@@ -76,11 +85,13 @@ def children(process: Process) -> list[str]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-def test_a_cluster_that_loses_a_worker_gives_the_same_bytes_as_one_machine(studied, here, workers):
-    driver = drive()
-    wait_for(lambda: all(map(children, workers)))
-    (orphan,) = children(workers[0])
-    workers[0].kill()
+def test_a_cluster_that_loses_a_worker_gives_the_same_bytes_as_one_machine(
+    studied, here, two_workers
+):
+    driver = drive(address_of_scheduler())
+    wait_for(lambda: all(map(children, two_workers)))
+    (orphan,) = children(two_workers[0])
+    two_workers[0].kill()
     _, printed = driver.communicate(timeout=300)
     assert driver.returncode == 0, printed
     report, other = (
@@ -96,8 +107,9 @@ def test_a_cluster_that_loses_a_worker_gives_the_same_bytes_as_one_machine(studi
     wait_for(lambda: not Path(f"/proc/{orphan}").exists())
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_scheduler_that_dies_is_no_traceback_and_the_study_can_go_on(here, scheduler):
-    driver = drive()
+    driver = drive(address_of_scheduler())
     log = Path("cluster.log")
     wait_for(lambda: log.read_text().count("Receive client connection") == 2)  # the first asks only
     time.sleep(2)  # for the runs to be handed over
@@ -123,30 +135,13 @@ def foreign_server() -> Iterator[str]:
         yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
 
 
-ONE_AFTER_THE_OTHER = """
-import sys
-from toytask_cli.cli.app import main
-from toytask_cli.studies import workers
-
-workers.CONNECT_SECONDS = 1
-*args, first, second, third, fourth = sys.argv
-for address in (first, second, third, fourth):
-    sys.argv = [*args, address]
-    try:
-        main()
-    except SystemExit as left:
-        print(left.code)
-"""
-
-
+@pytest.mark.usefixtures("impatient")
 def test_a_cluster_that_does_not_answer_is_one_line_and_writes_nothing(here, foreign_server):
-    """Where nothing, no host, no name, or something else answers; in one process of their own."""
-    addresses = ["tcp://127.0.0.1:9", "nonsense", "", foreign_server]
-    done = subprocess.run(
-        [sys.executable, "-c", ONE_AFTER_THE_OTHER, *SAME, "--cluster", *addresses],
-        env=environment(), capture_output=True, text=True, check=False, timeout=120,
-    )  # fmt: skip
-    assert (done.returncode, done.stdout) == (0, "1\n" * 4), done.stderr
-    for line, address in zip(done.stderr.splitlines(), addresses, strict=True):
-        assert line.startswith(f"error: no scheduler answers at {address}: start one")
+    """Where nothing, no host, no name, or something else answers."""
+    for address in ("tcp://127.0.0.1:9", "nonsense", "", foreign_server):
+        driver = drive(address)
+        _, printed = driver.communicate(timeout=120)
+        assert driver.returncode == 1
+        assert printed.startswith(f"error: no scheduler answers at {address}: start one")
+        assert printed.count("\n") == 1
     assert list(here.iterdir()) == []
