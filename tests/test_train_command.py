@@ -53,7 +53,7 @@ def test_a_recipe_can_come_from_standard_input(feed):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"epochs": 1,}', "standard input: cut or not JSON (line 1, column 14: "),
+        ('{"epochs": 1 "lr": 2}', "standard input: cut or not JSON (line 1, column 14: "),
         ('{"epochs": 1, "epochs": 2}', "standard input: key 'epochs' is given twice: correct it"),
         ('{"epoch": 1}', "standard input: unknown key 'epoch': did you mean 'epochs'"),
         ("", "standard input: cut or not JSON"),
