@@ -3,16 +3,14 @@
 import json
 import shutil
 import signal
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Command, all_files
+from conftest import Command, all_files, run_main
 from memorised_run import memorised_run
 
 from toytask_cli.analysis.relearning import Attacker
-from toytask_cli.cli.app import main
 from toytask_cli.cli.attack_view import print_attack
 from toytask_cli.cli.signals import StopRequest
 from toytask_cli.runs.run import Run
@@ -42,10 +40,7 @@ def attacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_run(place)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(sys, "argv", ["toytask", *ATTACK])
-        with pytest.raises(SystemExit) as left:
-            main()
-    assert not left.value.code
+        assert run_main(patch, *ATTACK) == 0
     return place
 
 

@@ -3,17 +3,15 @@
 import json
 import shlex
 import shutil
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import Command, all_files
+from conftest import Command, all_files, run_main
 from html_page import Elements
 from test_attack_command import small_run
 
-from toytask_cli.cli.app import main
 from toytask_cli.errors import ToytaskError
 from toytask_cli.runs import tensor_files
 from toytask_cli.runs.lessons import teacher_of
@@ -32,10 +30,7 @@ def distilled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     small_run(place, batch_size=16)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        patch.setattr(sys, "argv", ["toytask", *DISTILL])
-        with pytest.raises(SystemExit) as left:
-            main()
-    assert not left.value.code
+        assert run_main(patch, *DISTILL) == 0
     return place
 
 

@@ -23,12 +23,11 @@ from typing import NamedTuple
 
 import pytest
 import torch
-from conftest import COMPETENT, TOYTASK, Command, Result, environment
+from conftest import COMPETENT, TOYTASK, Command, Result, environment, run_main
 from mutations import MUTATIONS
 from mutations.victim import DATA, GIGABYTE, RUN, Victim
 from rich.console import Console
 
-from toytask_cli.cli.app import main
 from toytask_cli.cli.chat.commands import run_command
 from toytask_cli.cli.chat.session import Chat
 from toytask_cli.cli.common import open_run
@@ -114,10 +113,7 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["sparsity", RUN, "--no-figures"],
             ["eval", RUN],
         ):
-            patch.setattr(sys, "argv", ["toytask", *command])
-            with pytest.raises(SystemExit) as left:
-                main()
-            assert not left.value.code
+            assert run_main(patch, *command) == 0
     return root
 
 
