@@ -27,7 +27,8 @@ def draw_attack(report: Report) -> Figure:
         _draw_curves(steps, report)
         steps.set(title=f"{removed} comes back under fine-tuning", ylim=(-4, 104))
         steps.set(xlabel="steps", ylabel="exact match on unseen examples (%)")
-        steps.legend(fontsize=8)
+        lines = steps.get_legend_handles_labels()
+        figure.legend(*lines, loc="outside lower center", ncols=len(lines[0]), frameon=False)
         for axis in rest:
             _draw_from_examples(axis, report["from_examples"])
             axis.set(title=f"{removed} relearnt from few examples", ylim=(-4, 104))
