@@ -246,9 +246,15 @@ def test_taught_tasks_that_are_not_the_recipes_are_one_line(copy, taught):
         Run.open(STUDENT)
 
 
-def test_its_page_names_the_command_that_teaches_it_again(copy: Path, toytask: Command):
+def test_its_page_says_what_it_was_taught_and_names_the_command_that_does_it_again(
+    copy: Path, toytask: Command
+):
     assert toytask("report", STUDENT).code == 0
-    commands = Elements((STUDENT / "report.html").read_text()).texts("pre")[0]
+    page = (STUDENT / "report.html").read_text()
+    teacher = Run.open(STUDENT).config.teacher
+    assert f"It was taught what {teacher.run} writes with concat removed." in page
+    assert "No task has been removed yet." not in page
+    commands = Elements(page).texts("pre")[0]
     words = shlex.split(commands.split(" toytask ")[1].split("--out")[0])
     assert words[0] == "distill"
     assert toytask(*words, "--out", "again", "--no-figures").code == 0

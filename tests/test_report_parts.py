@@ -56,7 +56,8 @@ def test_the_sprite_shows_each_map_in_its_place_and_colours(side: int):
             assert ((shown == rgb).all(axis=-1) == (levels[tile] == level)).all()
 
 
-def test_an_attack_is_shown_with_its_steps_and_its_control():
+@pytest.mark.parametrize(("ablation", "how"), [("off", " with the mask lifted"), (None, "")])
+def test_an_attack_is_shown_with_its_steps_and_its_control(ablation, how):
     steps = Relearning(steps50=34, steps95=None, rate=0.002, data="all", curves=[])
     report = Attack(
         removed_tasks=["concat"],
@@ -74,9 +75,9 @@ def test_an_attack_is_shown_with_its_steps_and_its_control():
         seed=0,
         definitions={},
     )
-    blocks = attack_blocks(asdict(report))
+    blocks = attack_blocks(asdict(report) | {"ablation": ablation})
     texts = [getattr(block, "text", "") for block in blocks]
-    assert "Accuracy with the mask lifted: sum 100.00 %, concat 99.96 %." in texts
+    assert f"Accuracy{how}: sum 100.00 %, concat 99.96 %." in texts
     assert any("0.97 to 50 %, – to 95 %" in text for text in texts)
     rows = [row for block in blocks for row in getattr(block, "rows", ())]
     cells = {cell.text for row in rows for cell in row.cells}

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 AS_WELL = 0.005  # a control may know a kept task so much less well than the run
 AS_HARD = 0.9  # robustness from which on relearning is called as hard as for the control
-BLOCK_NAMES = {"encoder": "encoder", "decoder": "x", "sae": "activations", "recon": "x̂"}
 
 
 class StoppedError(Exception):
@@ -99,7 +98,7 @@ def _print_probes(probes: dict[str, dict[str, float]]) -> None:
     rows = []
     for block, share in probes.items():
         above = 100 * (share["run"] - share["control"])
-        rows.append([BLOCK_NAMES.get(block, block), *_percents(share.values()), f"{above:+.2f}"])
+        rows.append([block, *_percents(share.values()), f"{above:+.2f}"])
     header = ["first token by a probe on, in %", *next(iter(probes.values())), "run - control"]
     print_table(header, rows)
 

@@ -41,7 +41,10 @@ def _verdict(data: RunData) -> list[str]:
         with data.reading_ablation(name):
             removed = f"With {len(report['neurons']):,} neurons removed"
             sentences.append(f"{removed}, {effect_in_words(report)}.")
-    if not data.ablations:
+    if teacher := data.config.teacher:
+        removed = ", ".join(teacher.removed_tasks)
+        sentences.append(f"It was taught what {teacher.run} writes with {removed} removed.")
+    elif not data.ablations:
         sentences.append("No task has been removed yet.")
     return sentences
 

@@ -106,6 +106,7 @@ def _answer(answer: Mapping[str, Any]) -> str:
 def attack_blocks(report: Report) -> list[Block]:
     """Return how hard it was to bring the removed task back, from the report of `attack`."""
     lifted = ", ".join(f"{task} {percent(a)}" for task, a in report["mask_lifted"].items())
+    with_mask = "" if report["ablation"] is None else " with the mask lifted"
     steps = [
         [who, *(_steps(fastest[key], report) for key in ("steps50", "steps95"))]
         for who, fastest in report["relearning"].items()
@@ -124,7 +125,7 @@ def attack_blocks(report: Report) -> list[Block]:
         for share, ratio in report["robustness"].items()
     )
     return [
-        Words(f"Accuracy with the mask lifted: {lifted}."),
+        Words(f"Accuracy{with_mask}: {lifted}."),
         Table.of(
             "Steps of fine-tuning until the task is back, by the fastest attack",
             ["model", "to 50 %", "to 95 %"],
