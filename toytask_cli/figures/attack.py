@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from toytask_cli.figures.colours import COLOURS
-from toytask_cli.figures.style import GUIDE, panels, style
+from toytask_cli.figures.style import GUIDE, legend_below, panels, style
 
 Report = Mapping[str, Any]
 
@@ -27,8 +27,7 @@ def draw_attack(report: Report) -> Figure:
         _draw_curves(steps, report)
         steps.set(title=f"{removed} comes back under fine-tuning", ylim=(-4, 104))
         steps.set(xlabel="steps", ylabel="exact match on unseen examples (%)")
-        lines = steps.get_legend_handles_labels()
-        figure.legend(*lines, loc="outside lower center", ncols=len(lines[0]), frameon=False)
+        legend_below(figure, steps)
         for axis in rest:
             _draw_from_examples(axis, report["from_examples"])
             axis.set(title=f"{removed} relearnt from few examples", ylim=(-4, 104))

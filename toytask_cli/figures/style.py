@@ -56,6 +56,12 @@ def rows_of_panels(n: int, *, width: float, height: float) -> tuple[Figure, list
     return figure, axes[:n]
 
 
+def legend_below(figure: Figure, axis: Axes) -> None:
+    """Explain the lines of one panel below all of them."""
+    handles, labels = axis.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+
+
 def png(figure: Figure) -> bytes:
     """Return the figure as a PNG file; the same figure gives the same bytes."""
     drawn, buffer = io.BytesIO(), io.BytesIO()

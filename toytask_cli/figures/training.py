@@ -15,7 +15,7 @@ from matplotlib.ticker import (
 )
 
 from toytask_cli.figures.colours import COLOURS, TASK_LINES
-from toytask_cli.figures.style import rows_of_panels, style
+from toytask_cli.figures.style import legend_below, rows_of_panels, style
 
 Record = Mapping[str, Any]
 
@@ -42,15 +42,9 @@ def draw_losses(metrics: Sequence[Record], labels: Mapping[str, str]) -> Figure:
             _use_log_scale(axis, values)
             _mark_epochs(axis, metrics)
         figure.suptitle("the loss and its terms in training, by epoch", fontsize=12)
-        _add_legend(figure, axes[0])
+        sns.despine(figure)
+        legend_below(figure, axes[0])
         return figure
-
-
-def _add_legend(figure: Figure, axis: Axes) -> None:
-    """Explain the lines of a panel below all of them."""
-    sns.despine(figure)
-    handles, labels = axis.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
 
 
 def _use_log_scale(axis: Axes, values: Sequence[float]) -> None:
@@ -91,7 +85,8 @@ def draw_metrics(metrics: Sequence[Record], labels: Mapping[str, str]) -> Figure
                 axis.set_ylim(bottom=0)
             _mark_epochs(axis, metrics)
         figure.suptitle("measured on validation examples, by epoch", fontsize=12)
-        _add_legend(figure, axes[0])
+        sns.despine(figure)
+        legend_below(figure, axes[0])
         return figure
 
 
