@@ -59,14 +59,14 @@ TOYTASK = [sys.executable, "-m", "toytask_cli"]  # in a process of its own
 
 
 def environment(**more: str) -> dict[str, str]:
-    """Of a `toytask` in a process of its own, where Python does as it does for most."""
+    """Return variables of a `toytask` in its own process, where Python does as for most."""
     unusual = ("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE")
     plain = {name: value for name, value in os.environ.items() if name not in unusual}
     return {**plain, "OMP_NUM_THREADS": "1", "TERM": "xterm-256color", **more}
 
 
 def all_files(place: Path) -> dict[Path, bytes]:
-    """What every file below a place holds."""
+    """Return what every file below a place holds."""
     return {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
 
 
@@ -117,7 +117,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture
 def rounds(request: pytest.FixtureRequest) -> int | None:
-    """How often a test of robustness tries, or None for its own small number."""
+    """Return how often a test of robustness tries, or None for its own small number."""
     return request.config.getoption("--rounds")
 
 

@@ -204,7 +204,7 @@ def test_ctrl_c_ends_a_slow_command_and_not_the_chat(spawn, monkeypatch):
 
 
 def leave(child: pexpect.spawn) -> int | None:
-    """How it left, after it has."""
+    """Return its exit code, after it has left."""
     child.expect(pexpect.EOF)
     assert "Traceback" not in child.before
     child.close()

@@ -41,7 +41,7 @@ sys.exit(f"imported {heavy}") if heavy else print(json.dumps(answers))
 
 
 def complete(*lines: str) -> list[list[str]]:
-    """What is offered at the end of each command line."""
+    """Return what is offered at the end of each command line."""
     command = [sys.executable, "-c", ANSWER, *(f"toytask {line}" for line in lines)]
     done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

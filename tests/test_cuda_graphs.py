@@ -62,7 +62,7 @@ def run(recipe, device, graphs, precision=torch.float32):
 
 
 def same_run(one, other):
-    """Whether two results of `run` are equal, but for the time they took."""
+    """Return whether two results of `run` are equal, but for the time they took."""
     records = ([replace(record, seconds=0) for record in records] for records, _ in (one, other))
     weights = (weights for _, weights in (one, other))
     return len(set(map(str, records))) == 1 and all(map(torch.equal, *map(dict.values, weights)))

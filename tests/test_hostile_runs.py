@@ -169,7 +169,7 @@ def outcomes(request: pytest.FixtureRequest) -> Iterator[Counter[tuple[str, int]
 
 
 def numbers(result: Result) -> object:
-    """What a command measured; how long it took, and which weights it names, left out."""
+    """Return what a command measured, without how long it took and which weights it names."""
 
     def without(value: object) -> object:
         if isinstance(value, dict):

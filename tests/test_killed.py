@@ -30,7 +30,7 @@ TRAIN = ["train", "--no-figures", "--precision", "float32", *options(LONGER)]
 
 
 def outcome(run: Path) -> dict[str, object]:
-    """What a run leaves, apart from times."""
+    """Return what a run leaves, apart from times."""
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     report = json.loads((run / "reports" / "train.json").read_text())
     return {
@@ -124,7 +124,7 @@ def test_killed_in_any_of_its_writes_a_run_resumes_to_the_same_bytes(
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, object], float]:
-    """What the command leaves, and how many seconds it takes."""
+    """Return what the command leaves, and how many seconds it takes."""
     root = tmp_path_factory.mktemp("undisturbed")
     began = time.perf_counter()
     with start(*TRAIN, cwd=root) as process:

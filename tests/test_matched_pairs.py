@@ -19,7 +19,7 @@ SIZES = {"cached": 2**27, "computed anew": 0}
 
 @pytest.fixture
 def passes(monkeypatch):
-    """How many examples each forward pass of the model has seen."""
+    """Count the examples that each forward pass of the model has seen."""
     sizes: list[int] = []
     residual = MODEL.residual
     monkeypatch.setattr(MODEL, "residual", lambda p, a: sizes.append(len(p)) or residual(p, a))

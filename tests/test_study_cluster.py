@@ -65,11 +65,12 @@ def two_workers(scheduler: Process) -> Iterator[list[Process]]:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Has the command wait for two seconds only where nothing answers."""
+    """Have the command wait for no more than two seconds where nothing answers."""
     monkeypatch.setattr(workers, "CONNECT_SECONDS", 2)
 
 
 def address_of_scheduler() -> str:
+    """Read the address that `scheduler.json` in the present directory gives."""
     return json.loads(Path("scheduler.json").read_text())["address"]
 
 
@@ -137,7 +138,7 @@ def foreign_server() -> Iterator[str]:
 
 @pytest.mark.usefixtures("impatient")
 def test_a_cluster_that_does_not_answer_is_one_line_and_writes_nothing(here, foreign_server):
-    """Where nothing, no host, no name, or something else answers."""
+    """Try where nothing, no host, no name, or something else answers."""
     for address in ("tcp://127.0.0.1:9", "nonsense", "", foreign_server):
         driver = drive(address)
         _, printed = driver.communicate(timeout=120)

@@ -112,7 +112,7 @@ def test_the_reason_comes_back_from_the_process():
 
 
 def wait_for(condition, seconds: float = 60.0) -> bool:
-    """Whether the condition comes true in this time."""
+    """Return whether the condition comes true in this time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -147,7 +147,7 @@ def begin(studied: Path, *names: str) -> Path:
 
 
 def is_undisturbed(study: Path, studied: Path) -> bool:
-    """Whether every run has the weights of the study that nothing happened to."""
+    """Return whether every run has the weights of the study that nothing happened to."""
     expected = studied / "runs" / "study-01"
     names = [path.relative_to(expected) for path in expected.glob("*/model.safetensors")]
     return len(names) == 4 and all(

@@ -23,7 +23,7 @@ class Victim(NamedTuple):
 
 
 def is_small(path: Path) -> bool:
-    """Whether the mutations themselves can read it, after another one."""
+    """Return whether the mutations themselves can read it, after another one."""
     return path.is_dir() or (path.is_file() and path.stat().st_size < 2**20)
 
 

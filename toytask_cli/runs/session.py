@@ -115,7 +115,7 @@ class Session:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run is trained to its end and its report is written."""
+        """Return whether the run is trained to its end and its report is written."""
         return self.trainer.is_over and says_finished(self.run)
 
     def train(

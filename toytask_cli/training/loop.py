@@ -97,7 +97,7 @@ class Trainer:
 
     @property
     def is_over(self) -> bool:
-        """Whether the recipe has been followed to its end."""
+        """Return whether the recipe has been followed to its end."""
         return is_over(self.progress.phase, self.progress.epoch, self.recipe)
 
     def run(
